@@ -1,0 +1,258 @@
+"""The logical call: what one request of the user's is, across attempts, replays and redirects."""
+
+import asyncio
+import math
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
+from yarl import URL
+
+from apiclient.middleware._endpoint import endpoint_of
+from apiclient.middleware._events import DEFAULT_LOG, EventLog
+from apiclient.middleware.credential import Credential, Token
+from apiclient.middleware.errors import ApiError, Attempt, DeadlineExceeded, InvalidRequest, RequestSummary, redacted
+
+# RFC 9110 section 9.2.2; QUERY is safe and idempotent as well.
+IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
+
+Middleware = Callable[[ClientRequest, ClientHandlerType], Awaitable[ClientResponse]]
+
+
+class Call:
+    """One logical call, as custom middlewares see it through ``current_call()``.
+
+    It holds no body and no response: asyncio keeps contexts alive with the connections opened in them.
+
+    Attributes:
+        id: Short random name of the call, for logs.
+        method: Upper case.
+        endpoint: ``METHOD template``.
+        key: ``(origin, endpoint)``: what per-endpoint state is kept under.
+        origin: The client's own origin, the only one that credentials go to; None on a bare session.
+        deadline: Time on the loop's clock by which the call must have ended, or None.
+        time: The loop's clock.
+        buffered: Whether the response's body is read inside the chain.
+        buffer_body: Whether the request's body has been taken into memory, so that it can be sent again.
+        max_body: Largest response body to read, in bytes after decompression, or None.
+        idempotency_key: The call's key, the same on each attempt, or None.
+        priority: Higher goes first where there is a queue.
+        cost: Slots of a quota that one wire request takes.
+        wire: Wire requests so far, counted where they leave.
+        resends: Wire requests beyond the first that one of our policies asked for.
+        waits: Seconds spent per kind: ``queue``, ``limiter``, ``token``, ``backoff``.
+        network: Seconds spent in wire requests.
+        aborted: Whether a wire request was broken off while it was under way.
+        trail: Attempts that failed so far.
+        stopped: Why no further attempt was made, or None.
+        credential: The credential chosen for this call instead of the client's, or None.
+        token: The token attached last, or None.
+        extra: Room for custom middlewares; keys are theirs.
+    """
+
+    __slots__ = (
+        "__weakref__", "_extra", "_id", "aborted", "bare", "buffer_body", "buffered", "cost", "credential", "deadline", "defer", "endpoint",
+        "idempotency_key", "key", "log", "max_body", "method", "network", "origin", "priority", "resends", "started",
+        "stopped", "time", "token", "trail", "transport", "url", "waits", "wire",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        method: str,
+        endpoint: str,
+        *,
+        key: tuple[str, str],
+        url: URL,
+        time: Callable[[], float],
+        origin: URL | None = None,
+        deadline: float | None = None,
+        buffered: bool = False,
+        max_body: int | None = None,
+        idempotency_key: str | None = None,
+        priority: int = 0,
+        cost: int = 1,
+        log: EventLog = DEFAULT_LOG,
+        bare: bool = False,
+        defer: bool | None = None,
+        buffer_body: bool = False,
+    ) -> None:
+        """Open a call.
+
+        Args:
+            method: Upper case.
+            endpoint: ``METHOD template``.
+            key: ``(origin, endpoint)``.
+            url: Of the request, or of the hop under way.
+            time: The loop's clock.
+            origin: See the class.
+            deadline: Seconds from now; None or infinite for none.
+            buffered: See the class.
+            max_body: See the class.
+            idempotency_key: See the class.
+            priority: See the class.
+            cost: See the class.
+            log: Where events go.
+            bare: Whether it was opened on a session that is not an ``ApiClient``'s.
+            defer: Whether it may go to the outbox; None leaves that to ``Defer``.
+            buffer_body: See the class.
+
+        Raises:
+            InvalidRequest: ``deadline`` or ``cost`` is out of its range.
+        """
+        if deadline is not None and not deadline > 0:
+            raise InvalidRequest(f"timeout must be above 0 seconds, got {deadline!r}")
+        if cost < 1:
+            raise InvalidRequest(f"cost must be at least 1, got {cost!r}")
+        self.method = method
+        self.endpoint = endpoint
+        self.key = key
+        self.url = url
+        self.time = time
+        self.origin = origin
+        self.started = time()
+        self.deadline = None if deadline is None or deadline == math.inf else self.started + deadline
+        self.buffered = buffered
+        self.max_body = max_body
+        self.idempotency_key = idempotency_key
+        self.priority = priority
+        self.cost = cost
+        self.log = log
+        self.bare = bare
+        self.defer = defer
+        self.wire = 0
+        self.resends = 0
+        self.network = 0.0
+        self.aborted = False
+        self.buffer_body = buffer_body
+        self.waits: dict[str, float] = {}
+        self.trail: list[Attempt] = []
+        self.stopped: str | None = None
+        self.credential: Credential | None = None
+        self.token: Token | None = None
+        self.transport: ClientHandlerType | None = None
+        self._id: str | None = None
+        self._extra: dict[Any, Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Call {self.id} {self.endpoint} attempts={self.attempts}>"
+
+    @property
+    def id(self) -> str:
+        if self._id is None:
+            self._id = f"{random.getrandbits(48):012x}"
+        return self._id
+
+    @property
+    def extra(self) -> dict[Any, Any]:
+        if self._extra is None:
+            self._extra = {}
+        return self._extra
+
+    @property
+    def attempts(self) -> int:
+        """Wire requests so far. On a bare session, where nobody sees the wire, one and the resends of ours."""
+        return 1 + self.resends if self.bare else self.wire
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether sending it twice does no harm: an idempotent method, or a key."""
+        return self.idempotency_key is not None or self.method in IDEMPOTENT_METHODS
+
+    def remaining(self) -> float:
+        """Return the seconds left until the deadline: infinite without one, never below zero."""
+        return math.inf if self.deadline is None else max(0.0, self.deadline - self.time())
+
+    def resending(self) -> None:
+        """Note that the caller is about to send the request again."""
+        self.resends += 1
+
+    async def sleep(self, seconds: float, kind: str) -> None:
+        """Wait, and book it under *kind*.
+
+        Args:
+            seconds: How long; zero or less only lets others run.
+            kind: ``backoff``, ``limiter``, ``token`` or ``queue``.
+
+        Raises:
+            DeadlineExceeded: The wait would outlast the deadline; it was not begun (``would_have_waited``).
+        """
+        if seconds > self.remaining():
+            raise DeadlineExceeded(
+                f"A {kind} wait of {seconds:.3g} s does not fit into the {self.remaining():.3g} s that are left",
+                would_have_waited=seconds,
+            )
+        began = self.time()
+        try:
+            await asyncio.sleep(max(0.0, seconds))
+        finally:
+            self.waited(kind, self.time() - began)
+
+    def waited(self, kind: str, seconds: float) -> None:
+        """Book *seconds* of waiting under *kind*."""
+        self.waits[kind] = self.waits.get(kind, 0.0) + seconds
+
+    def emit(self, level: int, event: str, **fields: Any) -> None:
+        """Record a structured event about this call; nearly free where the level is filtered out."""
+        if self.log.enabled(level):
+            self.log.emit(level, event, call_id=self.id, endpoint=self.endpoint, **fields)
+
+    def stamp(self, error: ApiError) -> None:
+        """Complete *error* with what only the call knows."""
+        error.attempts = self.attempts
+        if not error.trail:
+            error.trail = tuple(self.trail)
+        if error.stopped is None:
+            error.stopped = self.stopped
+        if error.request is None:
+            error.request = RequestSummary(self.method, self.endpoint, redacted(self.url))
+
+
+CALL: ContextVar[Call | None] = ContextVar("apiclient.call", default=None)
+joined = CALL.get
+
+
+def current_call() -> Call:
+    """Return the logical call that the running code belongs to.
+
+    Raises:
+        LookupError: There is none: the code runs neither in an ``ApiClient``'s chain nor inside a policy of ours.
+    """
+    call = CALL.get()
+    if call is None:
+        raise LookupError("no call is under way here; current_call() works inside a middleware of a running call")
+    return call
+
+
+@contextmanager
+def calling(call: Call | None) -> Iterator[None]:
+    """Make *call* the current one, or with None detach from any: for requests of a middleware's own."""
+    token = CALL.set(call)
+    try:
+        yield
+    finally:
+        CALL.reset(token)
+
+
+async def opened(middleware: Middleware, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+    """Run *middleware* inside a call opened for *request*: what each policy does first on a bare session."""
+    endpoint = endpoint_of(request.method, request.url.raw_path)
+    call = Call(
+        request.method,
+        endpoint,
+        key=(str(request.url.origin()), endpoint),
+        url=request.url,
+        time=asyncio.get_running_loop().time,
+        idempotency_key=request.headers.get("Idempotency-Key"),
+        bare=True,
+    )
+    token = CALL.set(call)
+    try:
+        return await middleware(request, handler)
+    except ApiError as error:
+        call.stamp(error)
+        raise
+    finally:
+        CALL.reset(token)

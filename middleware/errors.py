@@ -1,0 +1,521 @@
+"""Every error that a call can end with, in one tree.
+
+    ApiError (aiohttp.ClientError)
+    ├── StatusError (also aiohttp.ClientResponseError)   the server answered with status 400 or above
+    │   ├── BadRequest 400, NotFound 404, Conflict 409, PreconditionFailed 412,
+    │   │   UnsupportedMediaType 415, UnprocessableContent 422, TooManyRequests 429
+    │   ├── Unauthorized 401
+    │   ├── Forbidden 403
+    │   │   └── ScopeMissing, PermissionMissing, WrongEndpoint, Banned
+    │   └── ServerError 5xx
+    │       └── ServerOutcomeUnknown                     it may have been carried out all the same
+    ├── TransportError (also aiohttp.ClientConnectionError)   no whole answer arrived
+    │   ├── ConnectFailed                                nothing was sent
+    │   ├── ConnectionLost, AttemptTimedOut, ResponseBroken   it may have been sent
+    │   └── TransportOutcomeUnknown                      ... and must not be sent again without a key
+    ├── OutcomeUnknown                                   base of the two ...OutcomeUnknown above
+    ├── DeadlineExceeded, RateLimited, CircuitOpen       refused here, without a request
+    ├── CredentialsRejected, TokenUnavailable            no token to send
+    ├── InvalidRequest (also ValueError), BodyNotReplayable, ContentTypeMismatch   the request cannot go out so
+    ├── RedirectRefused, BodyTooLarge, UnexpectedContentType                       the answer is not acceptable
+    └── Deferred                                         kept in the outbox, to be sent later
+
+Each error carries ``hint`` (one sentence: what to do about it), ``recoverable`` (may the same call work
+later?), ``retry_after`` (seconds, or None), ``attempts`` (wire requests made), ``trail`` (the attempts
+that failed) and ``request`` (method, endpoint, redacted URL). None of them holds a header value, a
+query value or a body, so that a log of them leaks nothing.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple, Self
+
+import aiohttp
+from aiohttp import RequestInfo
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from apiclient.middleware._problem import Problem
+
+__all__ = [
+    "ApiError",
+    "Attempt",
+    "AttemptTimedOut",
+    "BadRequest",
+    "Banned",
+    "BodyNotReplayable",
+    "BodyTooLarge",
+    "CircuitOpen",
+    "Conflict",
+    "ConnectFailed",
+    "ConnectionLost",
+    "ContentTypeMismatch",
+    "CredentialsRejected",
+    "DeadlineExceeded",
+    "Deferred",
+    "Forbidden",
+    "InvalidRequest",
+    "NotFound",
+    "OutcomeUnknown",
+    "PermissionMissing",
+    "PreconditionFailed",
+    "RateLimited",
+    "RedirectRefused",
+    "RequestSummary",
+    "ResponseBroken",
+    "ScopeMissing",
+    "ServerError",
+    "ServerOutcomeUnknown",
+    "StatusError",
+    "TokenUnavailable",
+    "TooManyRequests",
+    "TransportError",
+    "TransportOutcomeUnknown",
+    "Unauthorized",
+    "UnexpectedContentType",
+    "UnprocessableContent",
+    "UnsupportedMediaType",
+    "WrongEndpoint",
+    "redacted",
+]
+
+
+class Attempt(NamedTuple):
+    """One wire request that did not settle the call.
+
+    Attributes:
+        status: Status of the answer, or None where none arrived.
+        error: Class name of the transport error, or None where an answer arrived.
+        wait: Seconds waited before the next attempt.
+        duration: Seconds from sending to the outcome.
+    """
+
+    status: int | None
+    error: str | None
+    wait: float
+    duration: float
+
+
+class RequestSummary(NamedTuple):
+    """What was asked, with nothing secret in it.
+
+    Attributes:
+        method: Upper case.
+        endpoint: ``METHOD template``.
+        url: Scheme, host, path and the names of the query's keys.
+    """
+
+    method: str
+    endpoint: str
+    url: str
+
+
+def redacted(url: URL) -> str:
+    """Return *url* without userinfo and fragment, and with the names of its query keys only."""
+    shown = str(url.with_user(None).with_fragment(None).with_query(None)) if url.raw_host else url.raw_path
+    keys = "&".join(dict.fromkeys(url.query))
+    return f"{shown}?{keys}" if keys else shown
+
+
+class ApiError(aiohttp.ClientError):
+    """Root of everything that this library raises from a call.
+
+    Attributes:
+        message: What happened.
+        hint: What to do about it, one sentence.
+        recoverable: Whether the same call may work later, unchanged.
+        retry_after: Seconds until then as the server or a policy says, or None.
+        attempts: Wire requests that this call made, as the server would count them.
+        trail: The attempts that failed, in order.
+        stopped: Why no further attempt was made, or None: ``attempts``, ``budget``, ``deadline``,
+            ``retry_after``, ``not_repeatable``, ``not_replayable``, ``verdict``.
+        request: What was asked, redacted; None when the error arose before a request existed.
+    """
+
+    recoverable: bool = False
+    hint: str = ""
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        hint: str | None = None,
+        recoverable: bool | None = None,
+        retry_after: float | None = None,
+        attempts: int = 0,
+        trail: tuple[Attempt, ...] = (),
+        request: RequestSummary | None = None,
+    ) -> None:
+        Exception.__init__(self, message)
+        self.message = message
+        if hint is not None:
+            self.hint = hint
+        if recoverable is not None:
+            self.recoverable = recoverable
+        self.retry_after = retry_after
+        self.attempts = attempts
+        self.trail = trail
+        self.stopped: str | None = None
+        self.request = request
+
+    def __str__(self) -> str:
+        where = f"{self.request.endpoint}: " if self.request is not None else ""
+        tried = f" (after {self.attempts} attempts)" if self.attempts > 1 else ""
+        return f"{where}{self.message}{tried}" + (f". {self.hint}" if self.hint else "")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self}>"
+
+    def __reduce__(self) -> tuple[Callable[..., "ApiError"], tuple[Any, ...]]:
+        return _restored, (type(self), self._state())
+
+    def _state(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+
+def _restored(cls: type[ApiError], state: dict[str, Any]) -> ApiError:
+    error = cls.__new__(cls, state.get("message", ""))
+    error._restore(state)  # noqa: SLF001 - the unpickling half of __reduce__
+    return error
+
+
+class OutcomeUnknown(ApiError):
+    """The server may or may not have carried the request out, and sending it again could do it twice."""
+
+    hint = "Look up whether it happened before asking again, or send it with an idempotency_key"
+
+
+class StatusError(ApiError, aiohttp.ClientResponseError):
+    """The server answered with status 400 or above.
+
+    Attributes:
+        status: The status code.
+        problem: The parsed error body (RFC 9457 or the API's own JSON).
+        trace_id: The server's identifier for this failure, or None.
+        headers: The few response headers that help and tell no secret.
+    """
+
+    SHOWN_HEADERS: ClassVar[tuple[str, ...]] = (
+        "Accept", "Accept-Patch", "Accept-Post", "Allow", "Content-Type", "Date", "RateLimit", "RateLimit-Policy",
+        "Retry-After", "X-Request-Id",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        status: int,
+        problem: Problem | None = None,
+        url: URL | None = None,
+        method: str = "",
+        headers: Mapping[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        ApiError.__init__(self, message, **kwargs)
+        self.status = status
+        self.problem = problem
+        self.trace_id = problem.trace_id if problem is not None else None
+        given = headers if headers is not None else {}
+        self.headers = CIMultiDict((name, given[name]) for name in self.SHOWN_HEADERS if name in given)
+        self._describe(method, URL(redacted(url)) if url is not None else URL())
+
+    @classmethod
+    def for_status(cls, status: int) -> type["StatusError"]:
+        """Return the class for *status*: the exact one, ServerError for 5xx, else StatusError."""
+        return _BY_STATUS.get(status, ServerError if status >= 500 else StatusError)
+
+    def _describe(self, method: str, url: URL) -> None:
+        # aiohttp's own RequestInfo holds the Authorization value: ours has no headers and a redacted URL.
+        nothing: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
+        self.request_info = RequestInfo(url, method, nothing, url)
+        self.history = ()
+
+    def _state(self) -> dict[str, Any]:
+        state = {key: value for key, value in self.__dict__.items() if key not in {"request_info", "headers"}}
+        return state | {
+            "headers": tuple(self.headers.items()) if self.headers is not None else (),
+            "request_info": (self.request_info.method, str(self.request_info.url)),
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        method, url = state.pop("request_info")
+        self.headers = CIMultiDict(state.pop("headers"))
+        super()._restore(state)
+        self._describe(method, URL(url))
+
+
+class BadRequest(StatusError):
+    """400: the server could not make sense of the request."""
+
+    hint = "Compare the parameters and the body with the endpoint's documentation"
+
+
+class Unauthorized(StatusError):
+    """401: no valid credential reached the server, or a fresh one was refused too."""
+
+    hint = "Check client id and key, and that the token's issuer and audience are those of this API"
+
+
+class Forbidden(StatusError):
+    """403: the credential is valid, but not for this."""
+
+    hint = "Adjust the user group's permissions, include the scope, or verify the endpoint URL"
+
+
+class ScopeMissing(Forbidden):
+    """403: the token lacks a scope; ``scope`` names it where the server did."""
+
+    hint = "Include the missing scope when the token is requested"
+    scope: str | None = None
+
+
+class PermissionMissing(Forbidden):
+    """403: the user or its group lacks a permission."""
+
+    hint = "Adjust the user group's permissions in the API's administration"
+
+
+class WrongEndpoint(Forbidden):
+    """403 for a path that the API does not know."""
+
+    hint = "Verify the endpoint URL, its version prefix and the base URL"
+
+
+class Banned(Forbidden):
+    """403 that is really a limit: a quota used up or a ban for a time."""
+
+    recoverable = True
+    hint = "Wait as long as the server says and lower the request rate"
+
+
+class NotFound(StatusError):
+    """404: there is nothing at this path."""
+
+    hint = "Verify the path and its parameters"
+
+
+class Conflict(StatusError):
+    """409: the request contradicts the present state."""
+
+    hint = "Read the resource again and decide anew"
+
+
+class PreconditionFailed(StatusError):
+    """412: the resource changed since it was read."""
+
+    hint = "Read the resource again, take its new ETag, and repeat the change on top of it"
+
+
+class UnsupportedMediaType(StatusError):
+    """415: the server does not take this Content-Type.
+
+    Attributes:
+        sent: The Content-Type that went out, or None.
+        accepted: The types that the server said it takes; empty where it did not say.
+    """
+
+    hint = "Set the Content-Type that the endpoint documents"
+    sent: str | None = None
+    accepted: tuple[str, ...] = ()
+
+
+class UnprocessableContent(StatusError):
+    """422: understood, but not valid."""
+
+    hint = "Correct the fields named in problem.errors"
+
+
+class TooManyRequests(StatusError):
+    """429: the quota is used up, and waiting for it was not possible."""
+
+    recoverable = True
+    hint = "Wait, lower the rate, or give the call more time so that the limiter can wait for the quota"
+
+
+class ServerError(StatusError):
+    """5xx: the server failed."""
+
+    recoverable = True
+    hint = "Retry later; if it persists, give the trace id to the API's operator"
+
+
+class ServerOutcomeUnknown(OutcomeUnknown, ServerError):
+    """5xx in answer to a POST or PATCH without a key: it may have been carried out."""
+
+    recoverable = False
+    hint = OutcomeUnknown.hint
+
+
+_BY_STATUS: dict[int, type[StatusError]] = {
+    400: BadRequest,
+    401: Unauthorized,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    412: PreconditionFailed,
+    415: UnsupportedMediaType,
+    422: UnprocessableContent,
+    429: TooManyRequests,
+}
+
+
+class TransportError(ApiError, aiohttp.ClientConnectionError):
+    """No whole answer arrived. The aiohttp error is ``__cause__``."""
+
+    recoverable = True
+    hint = "Check that the host is reachable; the same call may work later"
+
+
+class ConnectFailed(TransportError):
+    """No connection could be made, so nothing was sent."""
+
+
+class ConnectionLost(TransportError):
+    """The connection broke after the request may have been sent."""
+
+
+class AttemptTimedOut(TransportError):
+    """One attempt took longer than its limit."""
+
+    hint = "Give the attempt more time (AttemptTimeout) or ask for less in one request"
+
+
+class ResponseBroken(TransportError):
+    """What arrived is not a whole HTTP response."""
+
+    hint = "If it persists, look at the proxies between here and the server"
+
+
+class TransportOutcomeUnknown(OutcomeUnknown, TransportError):
+    """A POST or PATCH without a key may have been carried out: no answer arrived."""
+
+    recoverable = False
+    hint = OutcomeUnknown.hint
+
+
+class DeadlineExceeded(ApiError):
+    """The call's total time is used up, or a wait would outlast it.
+
+    Attributes:
+        would_have_waited: Seconds of the wait that was not begun, or None where time simply ran out.
+    """
+
+    recoverable = True
+    hint = "Give the call a longer timeout, or send it later"
+
+    def __init__(self, message: str = "", *, would_have_waited: float | None = None, **kwargs: Any) -> None:
+        super().__init__(message, **kwargs)
+        self.would_have_waited = would_have_waited
+
+
+class RateLimited(DeadlineExceeded):
+    """The endpoint's quota leaves no slot within the call's time, or its queue is full."""
+
+    hint = "Give the call a longer timeout, lower the rate, or send it later"
+
+
+class CircuitOpen(ApiError):
+    """The origin has been failing and is left alone for now; no request was made.
+
+    Attributes:
+        origin: The origin, as text.
+    """
+
+    recoverable = True
+    hint = "Retry after retry_after seconds; look at the first failures to see why the origin is down"
+
+    def __init__(self, message: str = "", *, origin: str = "", **kwargs: Any) -> None:
+        super().__init__(message, **kwargs)
+        self.origin = origin
+
+
+class CredentialsRejected(ApiError):
+    """The token endpoint refuses this credential for good.
+
+    Attributes:
+        credential: Which one, by its repr; never its secret.
+        code: OAuth error code (RFC 6749 section 5.2), or None.
+    """
+
+    hint = "Check client id and key"
+
+    def __init__(self, message: str = "", *, credential: str = "", code: str | None = None, **kwargs: Any) -> None:
+        super().__init__(message, **kwargs)
+        self.credential = credential
+        self.code = code
+
+
+class TokenUnavailable(ApiError):
+    """No token could be had just now: the token endpoint is down or answers nonsense.
+
+    Attributes:
+        credential: Which credential, by its repr; never its secret.
+    """
+
+    recoverable = True
+    hint = "Retry later; if it persists, check the token URL"
+
+    def __init__(self, message: str = "", *, credential: str = "", **kwargs: Any) -> None:
+        super().__init__(message, **kwargs)
+        self.credential = credential
+
+
+class InvalidRequest(ApiError, ValueError):
+    """The request cannot be built: a path, a path parameter or a header that is not allowed."""
+
+    hint = "Correct the arguments of the call"
+
+
+class BodyNotReplayable(ApiError):
+    """The request would have to be sent again, but its body can be read only once."""
+
+    hint = "Give bytes, a seekable file or a body factory, or buffer_body=True, so that it can be sent again"
+
+
+class ContentTypeMismatch(ApiError):
+    """The declared Content-Type and the body contradict each other; nothing was sent."""
+
+    hint = "Set the Content-Type that the body really has, or use json="
+
+
+class UnexpectedContentType(ApiError):
+    """The answer is not of the type that the call expects."""
+
+    hint = "Look at what answered: a login page or a proxy, perhaps; check the base URL"
+
+
+class BodyTooLarge(ApiError):
+    """The response's body is over ``max_body``; the connection was closed."""
+
+    hint = "Stream it, or raise max_body"
+
+
+class RedirectRefused(ApiError):
+    """The server redirects to where this client does not go."""
+
+    hint = "Use the new address as base_url if it is to be trusted"
+
+
+class Deferred(ApiError):
+    """The call could not be made now, and is in the outbox.
+
+    Attributes:
+        ticket: Identifies the stored request; ``await ticket.wait(timeout)`` for its outcome.
+    """
+
+    recoverable = True
+    hint = "Nothing needs to be done: the outbox sends it later"
+
+    def __init__(self, message: str = "", *, ticket: Any = None, **kwargs: Any) -> None:
+        super().__init__(message, **kwargs)
+        self.ticket = ticket
+
+    def __reduce__(self) -> tuple[Callable[..., ApiError], tuple[Any, ...]]:
+        # A ticket is bound to this process: only its id travels.
+        state = self._state()
+        return _restored, (type(self), state | {"ticket": getattr(self.ticket, "id", self.ticket)})
+
+    def __copy__(self) -> Self:
+        return self
