@@ -1,0 +1,18 @@
+"""The resilient API client for asyncio: an aiohttp session behind a chain of small, composable middlewares."""
+
+from apiclient import errors
+from apiclient.batch import BatchResult, Request
+from apiclient.client import ApiClient
+from apiclient.middleware import Rate, current_call
+from apiclient.pipeline import Pipeline, default_pipeline
+
+__all__ = [
+    "ApiClient",
+    "BatchResult",
+    "Pipeline",
+    "Rate",
+    "Request",
+    "current_call",
+    "default_pipeline",
+    "errors",
+]

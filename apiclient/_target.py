@@ -1,0 +1,144 @@
+"""From a base URL, a path template and its parameters to a URL that cannot leave the base URL's origin."""
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+from urllib.parse import quote, unquote
+
+from yarl import URL
+
+from apiclient.middleware._endpoint import Templates, parameters_of
+from apiclient.middleware.errors import InvalidRequest
+
+_FORBIDDEN = re.compile(r"[\x00-\x20\x7f\\]")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_SPLIT = re.compile(r"\{([^{}]*)\}")
+
+
+class Target:
+    """One method and path template, made ready once and expanded for each call.
+
+    Attributes:
+        endpoint: ``METHOD template``, or of a concrete path the endpoint that it belongs to.
+        key: ``(origin, endpoint)``.
+    """
+
+    __slots__ = ("_authority", "_literals", "_names", "_scheme", "_template", "_url", "endpoint", "key")
+
+    def __init__(self, base: URL, method: str, template: str, templates: Templates) -> None:
+        path, _, query = template.partition("?")
+        self._names = parameters_of(path)
+        self._template = template
+        literals = _SPLIT.split(path)[::2]
+        _refuse_unsafe(template, path)
+        if self._names:
+            self.endpoint = f"{method} {path}"
+            if query:
+                raise InvalidRequest(f"path template {template!r} has a query; give it as params=")
+        else:
+            self.endpoint = templates.endpoint(method, path)
+        self.key = (str(base.origin()), self.endpoint)
+        prefix = base.raw_path.rstrip("/")
+        if literals[0][:1] != "/":
+            literals[0] = "/" + literals[0]
+        self._scheme, self._authority = base.scheme, base.raw_authority
+        # What the caller writes literally may hold spaces or letters beyond ASCII: quoted here, once.
+        self._literals = [_quoted(part) for part in literals]
+        self._literals[0] = prefix + self._literals[0]
+        self._url = None if self._names else self._at(self._literals[0], _quoted(query))
+
+    def __repr__(self) -> str:
+        return f"Target({self.endpoint!r})"
+
+    def url(self, parameters: Mapping[str, Any] | None) -> URL:
+        """Return the URL for *parameters*.
+
+        Raises:
+            InvalidRequest: A parameter is missing, unknown, empty, ``.`` or ``..``, or has control characters.
+        """
+        if self._url is not None and not parameters:
+            return self._url
+        given: Mapping[str, Any] = parameters if parameters is not None else {}
+        unknown = [name for name in given if name not in self._names]
+        if unknown:
+            known = ", ".join(self._names) if self._names else "none"
+            raise InvalidRequest(f"path {self._template!r} has no parameter {unknown[0]!r}; it has: {known}")
+        parts = [self._literals[0]]
+        for name, literal in zip(self._names, self._literals[1:], strict=True):
+            if name not in given:
+                raise InvalidRequest(f"path {self._template!r} needs the parameter {name!r}; give it in path_params=")
+            parts += (segment_of(name, given[name]), literal)
+        return self._at("".join(parts))
+
+    def _at(self, path: str, query: str = "") -> URL:
+        # Scheme and authority are the base URL's by construction, whatever the path holds.
+        return URL.build(scheme=self._scheme, authority=self._authority, path=path, query_string=query, encoded=True)
+
+
+def segment_of(name: str, value: Any) -> str:
+    """Return *value* quoted as one path segment (RFC 3986 section 3.3).
+
+    Raises:
+        InvalidRequest: It is empty, None, ``.`` or ``..``, or has a control character; the value is not shown.
+    """
+    text = "" if value is None else str(value)
+    if not text:
+        raise InvalidRequest(f"path parameter {name!r} is empty")
+    if unquote(text) in {".", ".."}:
+        raise InvalidRequest(f"path parameter {name!r} is a dot segment, which would change the path")
+    if any(ord(character) < 0x20 or ord(character) == 0x7F for character in text):
+        raise InvalidRequest(f"path parameter {name!r} has a control character")
+    try:
+        return quote(text, safe="")
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(f"path parameter {name!r} is not valid text: {error.reason}") from error
+
+
+def base_of(base_url: str | URL) -> URL:
+    """Return *base_url* parsed and checked.
+
+    Raises:
+        ValueError: It is not an absolute http or https URL without userinfo, query and fragment.
+    """
+    try:
+        url = URL(base_url)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"base_url must be an http or https URL, got {base_url!r}") from error
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise ValueError(f"base_url must be an absolute http or https URL, got {str(base_url)!r}")
+    if url.user is not None or url.password is not None:
+        raise ValueError("base_url must not contain a user or password; give credentials=Basic(user, password)")
+    if url.query_string or url.fragment:
+        raise ValueError(f"base_url must have neither query nor fragment, got {str(base_url)!r}")
+    return url
+
+
+class Targets:
+    """The targets of one client, the recent ones kept ready."""
+
+    def __init__(self, base: URL, templates: Templates) -> None:
+        def target(method: str, template: str) -> Target:
+            return Target(base, method, template, templates)
+
+        self.get = lru_cache(maxsize=1024)(target)
+        self.endpoint = templates.endpoint
+
+
+def _refuse_unsafe(template: str, path: str) -> None:
+    if _FORBIDDEN.search(template):
+        raise InvalidRequest(f"path {template!r} has white space, a control character or a backslash")
+    if _SCHEME.match(path) or path.startswith("//"):
+        raise InvalidRequest(
+            f"path {template!r} names an origin of its own; paths are relative to base_url",
+            hint="Give a path, or make another ApiClient for the other origin",
+        )
+    if "#" in template:
+        raise InvalidRequest(f"path {template!r} has a fragment, which is never sent")
+    for segment in path.split("/"):
+        if unquote(segment) in {".", ".."}:
+            raise InvalidRequest(f"path {template!r} has a dot segment, which would change the path")
+
+
+def _quoted(literal: str) -> str:
+    return quote(literal, safe="/?:@!$&'()*+,;=-._~%")

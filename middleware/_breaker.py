@@ -1,0 +1,206 @@
+"""The states of one circuit: closed, open, half-open, or held by hand."""
+
+import math
+from enum import Enum, StrEnum
+
+from apiclient.middleware._rolling import Rolling
+
+
+class State(StrEnum):
+    """Where a circuit stands."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+    FORCED_OPEN = "forced_open"
+    FORCED_CLOSED = "forced_closed"
+
+
+class Verdict(Enum):
+    """What one attempt says about the origin."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    IGNORED = "ignored"
+
+
+class Breaker:
+    """Opens when too many attempts in a window failed, and closes again when probes succeed.
+
+    Each attempt asks ``enter`` and, if it gets a ticket, says how it ended with ``leave``, whatever happened. A ticket
+    of an earlier state no longer counts, except that a late ``Retry-After`` prolongs an open circuit.
+
+    Args:
+        failure_ratio: Share of failures from which it opens, above 0 and up to 1.
+        window: Seconds over which attempts are counted.
+        minimum: Fewest attempts in the window before a ratio means anything.
+        cooldown: Seconds open before the first probe.
+        growth: Factor on the cooldown for each time in a row that it opens again.
+        max_cooldown: Greatest cooldown in seconds.
+        probes: Probes under way at once while half-open, and successes among them that close it.
+        slow_ratio: Share of slow attempts from which it opens, or None.
+        max_retry_after: Longest ``Retry-After`` in seconds that prolongs an open circuit.
+    """
+
+    __slots__ = (
+        "_attempts", "_cooldown", "_failure_ratio", "_failures", "_generation", "_growth", "_max_cooldown",
+        "_max_retry_after", "_minimum", "_probes", "_probing", "_slow", "_slow_ratio", "_streak", "_succeeded",
+        "_until", "_window", "changed", "reason", "state",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        failure_ratio: float = 0.5,
+        window: float = 30.0,
+        minimum: int = 20,
+        cooldown: float = 5.0,
+        growth: float = 2.0,
+        max_cooldown: float = 60.0,
+        probes: int = 2,
+        slow_ratio: float | None = None,
+        max_retry_after: float = 3600.0,
+    ) -> None:
+        self._failure_ratio = failure_ratio
+        self._window = window
+        self._minimum = minimum
+        self._cooldown = cooldown
+        self._growth = growth
+        self._max_cooldown = max_cooldown
+        self._probes = probes
+        self._slow_ratio = slow_ratio
+        self._max_retry_after = max_retry_after
+        self._attempts = Rolling(window)
+        self._failures = Rolling(window)
+        self._slow = Rolling(window)
+        self._generation = 0
+        self._probing = 0
+        self._succeeded = 0
+        self._streak = 0
+        self._until = 0.0
+        self.state = State.CLOSED
+        self.changed = -math.inf
+        self.reason = ""
+
+    def __repr__(self) -> str:
+        return f"<Breaker {self.state.value}>"
+
+    @property
+    def busy(self) -> bool:
+        """Whether forgetting it would lose something: it is not simply closed."""
+        return self.state is not State.CLOSED
+
+    @property
+    def probing(self) -> int:
+        """Probes under way."""
+        return self._probing
+
+    def enter(self, now: float) -> int | None:
+        """Return a ticket for one attempt at *now*, or None where none may be made."""
+        state = self.state
+        if state is State.CLOSED or state is State.FORCED_CLOSED:
+            return self._generation
+        if state is State.OPEN and now >= self._until:
+            self.reason = "the cooldown is over"
+            self._move(State.HALF_OPEN, now)
+        if self.state is State.HALF_OPEN and self._probing + self._succeeded < self._probes:
+            self._probing += 1
+            return self._generation
+        return None
+
+    def leave(
+        self, ticket: int, verdict: Verdict, now: float, *, slow: bool = False, retry_after: float | None = None
+    ) -> None:
+        """Say how the attempt that got *ticket* ended.
+
+        Args:
+            ticket: From ``enter``.
+            verdict: What the attempt says about the origin.
+            now: Seconds.
+            slow: Whether it took too long.
+            retry_after: Seconds for which the origin asks to be left alone.
+        """
+        if ticket != self._generation:
+            if self.state is State.OPEN and verdict is Verdict.FAILURE and retry_after is not None:
+                self._until = max(self._until, now + min(retry_after, self._max_retry_after))
+        elif self.state is State.HALF_OPEN:
+            self._probed(verdict, now, slow=slow, retry_after=retry_after)
+        elif verdict is not Verdict.IGNORED:
+            self._attempts.add(now)
+            if slow:
+                self._slow.add(now)
+            if verdict is Verdict.FAILURE:
+                self._failures.add(now)
+            if (slow or verdict is Verdict.FAILURE) and self.state is State.CLOSED and self._tripped(now):
+                self._open(now, retry_after)
+
+    def retry_after(self, now: float) -> float | None:
+        """Return the seconds until an attempt may be made: None while held open by hand, 0 where one may."""
+        if self.state is State.FORCED_OPEN:
+            return None
+        if self.state is State.OPEN:
+            return max(0.0, self._until - now)
+        if self.state is State.HALF_OPEN and self._probing + self._succeeded >= self._probes:
+            return min(1.0, self._cooldown)  # Nobody knows when the probes return.
+        return 0.0
+
+    def counts(self, now: float) -> tuple[int, int, int]:
+        """Return the attempts, the failures and the slow attempts in the window."""
+        return round(self._attempts.sum(now)), round(self._failures.sum(now)), round(self._slow.sum(now))
+
+    def force(self, state: State | None, now: float) -> None:
+        """Hold it open or closed by hand (``State.OPEN``, ``State.CLOSED``), or with None let it go, closed."""
+        if state is State.OPEN:
+            self._move(State.FORCED_OPEN, now)
+        elif state is State.CLOSED:
+            self._move(State.FORCED_CLOSED, now)
+        elif state is None:
+            self._streak = 0
+            self._move(State.CLOSED, now)
+        else:
+            raise ValueError(f"state must be State.OPEN, State.CLOSED or None, got {state!r}")
+
+    def _probed(self, verdict: Verdict, now: float, *, slow: bool, retry_after: float | None) -> None:
+        self._probing -= 1
+        if verdict is Verdict.FAILURE or (verdict is Verdict.SUCCESS and slow and self._slow_ratio is not None):
+            self._open(now, retry_after)
+        elif verdict is Verdict.SUCCESS:
+            self._succeeded += 1
+            if self._succeeded >= self._probes:
+                self.reason = "the probes succeeded"
+                self._move(State.CLOSED, now)
+
+    def _tripped(self, now: float) -> bool:
+        attempts = self._attempts.sum(now)
+        if attempts < self._minimum:
+            return False
+        if self._failures.sum(now) >= self._failure_ratio * attempts:
+            return True
+        return self._slow_ratio is not None and self._slow.sum(now) >= self._slow_ratio * attempts
+
+    def _open(self, now: float, retry_after: float | None) -> None:
+        # Closed for a whole window since the last time: what fails now is a new trouble, not the same.
+        if self.state is State.CLOSED and now - self.changed > self._window:
+            self._streak = 0
+        # The exponent is bounded: growth ** streak would overflow after a thousand failed probes.
+        cooldown = min(self._cooldown * self._growth ** min(self._streak, 64), self._max_cooldown)
+        asked = 0.0 if retry_after is None else min(retry_after, self._max_retry_after)
+        self._until = now + max(cooldown, asked)
+        self._streak += 1
+        if self.state is State.HALF_OPEN:
+            self.reason = "a probe failed"
+        else:
+            attempts, failures, slow = self.counts(now)
+            self.reason = f"of {attempts} attempts {failures} failed and {slow} were slow"
+        self._move(State.OPEN, now)
+
+    def _move(self, state: State, now: float) -> None:
+        self.state = state
+        self.changed = now
+        self._generation += 1
+        self._probing = 0
+        self._succeeded = 0
+        if state is State.CLOSED or state is State.FORCED_CLOSED:
+            self._attempts.clear()
+            self._failures.clear()
+            self._slow.clear()

@@ -1,0 +1,61 @@
+"""A sum over the last few seconds, in constant memory."""
+
+import math
+
+
+class Rolling:
+    """The sum of what was added in a window that moves with the clock.
+
+    The window is cut into slices of equal length, the newest of them partly filled, so that the sum covers
+    between ``(slices - 1) / slices`` of the window and all of it. A clock that steps back adds to the newest slice.
+
+    Args:
+        window: Length in seconds.
+        slices: Number of slices; the memory is that many floats.
+    """
+
+    __slots__ = ("_index", "_slices", "_sum", "_width")
+
+    def __init__(self, window: float, slices: int = 10) -> None:
+        if not 0 < window < math.inf:
+            raise ValueError(f"window must be above 0 seconds and finite, got {window!r}")
+        if slices < 1:
+            raise ValueError(f"slices must be at least 1, got {slices!r}")
+        self._width = window / slices
+        self._slices = [0.0] * slices
+        self._index = 0
+        self._sum = 0.0
+
+    def add(self, now: float, amount: float = 1.0) -> None:
+        """Add *amount* at the time *now*, in seconds."""
+        index = int(now / self._width)
+        if index > self._index:
+            self._advance(index)
+        self._slices[self._index % len(self._slices)] += amount
+        self._sum += amount
+
+    def sum(self, now: float) -> float:
+        """Return the sum over the window that ends at *now*."""
+        index = int(now / self._width)
+        if index > self._index:
+            self._advance(index)
+        return self._sum
+
+    def tail(self, now: float, count: int) -> float:
+        """Return the sum over the newest *count* slices, the one that is being filled among them."""
+        self.sum(now)
+        slices = self._slices
+        return sum(slices[(self._index - back) % len(slices)] for back in range(min(count, len(slices))))
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._slices = [0.0] * len(self._slices)
+        self._sum = 0.0
+
+    def _advance(self, index: int) -> None:
+        slices = self._slices
+        size = len(slices)
+        for step in range(min(index - self._index, size)):
+            slices[(index - step) % size] = 0.0
+        self._index = index
+        self._sum = math.fsum(slices)  # Summed anew, so that no rounding error lives longer than a slice.

@@ -1,0 +1,203 @@
+"""Fail fast while an origin is down."""
+
+import asyncio
+import logging
+import math
+import time as _time
+from collections.abc import Callable, Hashable
+from typing import Literal
+
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
+from yarl import URL
+
+from apiclient.middleware._breaker import Breaker, State, Verdict
+from apiclient.middleware._call import Call, joined, opened
+from apiclient.middleware._keyed import Keyed
+from apiclient.middleware._retry_after import retry_after
+from apiclient.middleware._transport import fault_of
+from apiclient.middleware.errors import CircuitOpen
+
+# What a 4xx says is about the request, so the origin is well; these say neither.
+_NEITHER = frozenset({408, 425, 429})
+_NOT_DOWN = frozenset({501, 505})
+
+
+class CircuitBreaker:
+    """Refuse requests to an origin whose recent attempts mostly failed.
+
+    Judges attempts, so list it inside ``Retry``: an open circuit then ends the call at once instead of using up its
+    retries. Answers 500, 502, 503, 504 and their like, and transport errors that reached the host, are failures; other
+    answers are successes. 408, 425, 429, cancellation, a connection that the local pool could not give, and what the
+    policies inside refuse are neither.
+
+    Args:
+        failure_ratio: Share of failed attempts, above 0 and up to 1, that opens the circuit.
+        window: Seconds of history that the ratio is taken over.
+        minimum: Fewest attempts in the window before the ratio means anything.
+        cooldown: Seconds open before a probe is let through. A longer ``Retry-After`` wins, up to an hour.
+        growth: Factor on the cooldown for each time in a row that it opens again; at least 1.
+        max_cooldown: Greatest cooldown in seconds.
+        probes: Attempts let through at once while half-open, and successes that close the circuit.
+        slow: Seconds from which an attempt is slow, waits in the policies inside left out; None judges no slowness.
+        slow_ratio: Share of slow attempts that opens the circuit; only with ``slow``.
+        per: ``"origin"``, or ``"endpoint"`` for a circuit of its own for each endpoint.
+        capacity: Most circuits kept, those not closed aside.
+        now: Wall clock in seconds, for a ``Retry-After`` date.
+
+    Raises:
+        ValueError: An option is out of its range.
+        CircuitOpen: (from a call) The circuit is open; ``retry_after`` says for how long, None while held by hand.
+    """
+
+    def __init__(
+        self,
+        *,
+        failure_ratio: float = 0.5,
+        window: float = 30.0,
+        minimum: int = 20,
+        cooldown: float = 5.0,
+        growth: float = 2.0,
+        max_cooldown: float = 60.0,
+        probes: int = 2,
+        slow: float | None = None,
+        slow_ratio: float = 0.8,
+        per: Literal["origin", "endpoint"] = "origin",
+        capacity: int = 1024,
+        now: Callable[[], float] = _time.time,
+    ) -> None:
+        for name, ratio in (("failure_ratio", failure_ratio), ("slow_ratio", slow_ratio)):
+            if not 0 < ratio <= 1:
+                raise ValueError(f"{name} must be above 0 and at most 1, got {ratio!r}")
+        for name, count in (("minimum", minimum), ("probes", probes)):
+            if count < 1:
+                raise ValueError(f"{name} must be at least 1, got {count!r}")
+        for name, seconds in (("window", window), ("cooldown", cooldown), ("max_cooldown", max_cooldown)):
+            if not 0 < seconds < math.inf:
+                raise ValueError(f"{name} must be above 0 seconds and finite, got {seconds!r}")
+        if not 1 <= growth < math.inf:
+            raise ValueError(f"growth must be at least 1, got {growth!r}")
+        if slow is not None and not slow > 0:
+            raise ValueError(f"slow must be above 0 seconds, got {slow!r}")
+        if per not in {"origin", "endpoint"}:
+            raise ValueError(f"per must be 'origin' or 'endpoint', got {per!r}")
+        self._failure_ratio = failure_ratio
+        self._cooldown = cooldown
+        self._slow = slow
+        self._per = per
+        self._now = now
+        self._breakers: Keyed[Hashable, Breaker] = Keyed(
+            lambda: Breaker(
+                failure_ratio=failure_ratio,
+                window=window,
+                minimum=minimum,
+                cooldown=cooldown,
+                growth=growth,
+                max_cooldown=max(cooldown, max_cooldown),
+                probes=probes,
+                slow_ratio=None if slow is None else slow_ratio,
+            ),
+            capacity=capacity,
+        )
+
+    def __repr__(self) -> str:
+        slow = "" if self._slow is None else f", slow={self._slow:g}"
+        per = "" if self._per == "origin" else f", per={self._per!r}"
+        return f"CircuitBreaker(failure_ratio={self._failure_ratio:g}, cooldown={self._cooldown:g}{slow}{per})"
+
+    async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        """Send *request* if its origin may be tried, and learn from the outcome."""
+        call = joined()
+        if call is None:
+            return await opened(self, request, handler)
+        began = call.time()
+        origin = request.url.origin() if call.origin is None else call.origin
+        key: Hashable = origin if self._per == "origin" else (origin, call.endpoint)
+        breaker = self._breakers.get(key, began)
+        before = breaker.state
+        ticket = breaker.enter(began)
+        if breaker.state is not before:
+            _announce(call, origin, breaker, began)
+        if ticket is None:
+            raise _refused(origin, breaker, began)
+        waited = 0.0 if self._slow is None else sum(call.waits.values())
+        verdict = Verdict.IGNORED
+        asked: float | None = None
+        try:
+            response = await handler(request)
+            if response.status < 400:
+                verdict = Verdict.SUCCESS
+            else:
+                verdict = _verdict(response.status)
+                if verdict is Verdict.FAILURE:
+                    asked = retry_after(response.headers, wall=self._now())
+            return response
+        except Exception as error:
+            fault = fault_of(error)
+            if fault is not None and not fault.local:
+                verdict = Verdict.FAILURE
+            raise
+        finally:
+            # Also when cancelled: a probe must give its place back however it ends.
+            now, before = call.time(), breaker.state
+            slow = self._slow is not None and now - began - (sum(call.waits.values()) - waited) >= self._slow
+            breaker.leave(ticket, verdict, now, slow=slow, retry_after=asked)
+            if breaker.state is not before:
+                _announce(call, origin, breaker, now)
+
+    def state(self, origin: str | URL, endpoint: str | None = None) -> State:
+        """Return the state of the circuit of *origin*, or with ``per="endpoint"`` of *endpoint* there."""
+        breaker = self._breakers.peek(self._key(origin, endpoint))
+        return State.CLOSED if breaker is None else breaker.state
+
+    def states(self) -> dict[str, State]:
+        """Return the state of every circuit known, by origin or by origin and endpoint."""
+        return {_name(key): breaker.state for key, breaker in self._breakers.items()}
+
+    def hold(self, origin: str | URL, state: State | None, endpoint: str | None = None) -> None:
+        """Hold a circuit open or closed by hand, whatever happens; None lets it go, closed.
+
+        Call it from the running event loop's thread.
+
+        Args:
+            origin: Scheme, host and port.
+            state: ``State.OPEN``, ``State.CLOSED`` or None.
+            endpoint: With ``per="endpoint"``, which.
+
+        Raises:
+            ValueError: ``state`` is none of these.
+        """
+        now = asyncio.get_running_loop().time()
+        self._breakers.get(self._key(origin, endpoint), now).force(state, now)
+
+    def _key(self, origin: str | URL, endpoint: str | None) -> Hashable:
+        where = URL(origin).origin()
+        if self._per == "origin":
+            return where
+        if endpoint is None:
+            raise ValueError("endpoint must be given where circuits are kept per endpoint, got None")
+        return where, endpoint
+
+
+def _verdict(status: int) -> Verdict:
+    if status >= 500 and status not in _NOT_DOWN:
+        return Verdict.FAILURE
+    return Verdict.IGNORED if status in _NEITHER else Verdict.SUCCESS
+
+
+def _refused(origin: URL, breaker: Breaker, now: float) -> CircuitOpen:
+    seconds = breaker.retry_after(now)
+    when = "until it is released by hand" if seconds is None else f"for another {seconds:.3g} s"
+    return CircuitOpen(f"{origin} has been failing and is left alone {when}", origin=str(origin), retry_after=seconds)
+
+
+def _announce(call: Call, origin: URL, breaker: Breaker, now: float) -> None:
+    level = logging.WARNING if breaker.state is State.OPEN else logging.INFO
+    if call.log.enabled(level):
+        name = "opened" if breaker.state is State.OPEN else breaker.state.value
+        call.emit(
+            level, f"breaker.{name}", origin=str(origin), retry_after=breaker.retry_after(now), reason=breaker.reason
+        )
+
+
+def _name(key: Hashable) -> str:
+    return " ".join(map(str, key)) if isinstance(key, tuple) else str(key)

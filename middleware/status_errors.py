@@ -1,0 +1,129 @@
+"""A final answer of 400 or above becomes a typed error that says what to do."""
+
+import time
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, hdrs
+
+from apiclient.middleware._body import head_of
+from apiclient.middleware._call import Call, joined, opened
+from apiclient.middleware._challenge import parse_challenges
+from apiclient.middleware._forbidden import diagnose_403
+from apiclient.middleware._problem import Problem, read_problem
+from apiclient.middleware._retry_after import retry_after
+from apiclient.middleware.errors import (
+    ServerOutcomeUnknown,
+    StatusError,
+)
+
+# A gateway's and a server's failure: the request may have been carried out before it.
+_UNCERTAIN = frozenset({408, 500, 502, 503, 504})
+
+
+class StatusErrors:
+    """Raise a subclass of ``StatusError`` for a final answer of 400 or above.
+
+    The error carries the parsed body (``problem``), the server's trace id and a hint. Policies listed inside
+    see the answer as a response first, and may settle it.
+
+    Args:
+        hints: Your own hints: by status (``{409: "..."}``), or by endpoint and status
+            (``{("POST /orders", 409): "..."}``), which wins.
+        max_body: Most bytes of an error body that are read and parsed.
+        now: Wall clock, in Unix seconds.
+
+    Raises:
+        ValueError: ``max_body`` is below 1.
+        StatusError: (from a call) The server answered 400 or above.
+    """
+
+    def __init__(
+        self,
+        *,
+        hints: Mapping[int | tuple[str, int], str] | None = None,
+        max_body: int = 65536,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        if max_body < 1:
+            raise ValueError(f"max_body must be at least 1 byte, got {max_body!r}")
+        self._hints = dict(hints) if hints is not None else {}
+        self._max_body = max_body
+        self._now = now
+
+    def __repr__(self) -> str:
+        return f"StatusErrors(hints={len(self._hints)}, max_body={self._max_body})"
+
+    async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        """Send *request*, and raise if the final answer is an error."""
+        call = joined()
+        if call is None:
+            return await opened(self, request, handler)
+        response = await handler(request)
+        if response.status < 400:
+            return response
+        try:
+            body = await head_of(response, self._max_body)
+        finally:
+            response.release()
+        raise self._error(call, request, response, body)
+
+    def _error(self, call: Call, request: ClientRequest, response: ClientResponse, body: bytes) -> StatusError:
+        status, headers = response.status, response.headers
+        problem = read_problem(body, headers.get(hdrs.CONTENT_TYPE))
+        kind = StatusError.for_status(status)
+        details: dict[str, Any] = {}
+        if status == 403:
+            challenges = parse_challenges(_values(response, hdrs.WWW_AUTHENTICATE))
+            kind, details = diagnose_403(challenges, headers, problem)
+        elif status == 415:
+            details = {"sent": request.headers.get(hdrs.CONTENT_TYPE), "accepted": _accepted(response)}
+        uncertain = status in _UNCERTAIN and not call.repeatable
+        if uncertain:
+            kind = ServerOutcomeUnknown
+        error = kind(
+            _message(status, response.reason, problem, details),
+            status=status,
+            problem=problem,
+            url=response.url,
+            method=request.method,
+            headers=headers,
+            retry_after=retry_after(headers, wall=self._now()),
+            hint=self._hints.get((call.endpoint, status), self._hints.get(status)),
+            recoverable=True if status == 408 and not uncertain else None,
+        )
+        for name, value in details.items():
+            setattr(error, name, value)
+        call.stamp(error)
+        return error
+
+
+def _message(status: int, reason: str | None, problem: Problem, details: Mapping[str, Any]) -> str:
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = "unknown status"
+    parts = [f"{status} {phrase}"]
+    if problem.summary:
+        parts.append(problem.summary)
+    if "sent" in details:
+        accepted = ", ".join(details["accepted"])
+        parts.append(f"sent {details['sent'] or 'no Content-Type'}" + (f", accepted {accepted}" if accepted else ""))
+    if details.get("scope"):
+        parts.append(f"missing scope {details['scope']}")
+    if problem.trace_id:
+        parts.append(f"trace id {problem.trace_id}")
+    return ": ".join(parts[:2]) + "".join(f" ({part})" for part in parts[2:])
+
+
+def _accepted(response: ClientResponse) -> tuple[str, ...]:
+    for name in ("Accept-Post", "Accept-Patch", "Accept"):
+        if name in response.headers:
+            return tuple(text.strip()[:100] for text in response.headers[name].split(",")[:10] if text.strip())
+    return ()
+
+
+def _values(response: ClientResponse, name: str) -> list[str]:
+    # 4.0's headers.getall takes no default.
+    return list(response.headers.getall(name)) if name in response.headers else []

@@ -1,0 +1,114 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from yarl import URL
+
+from apiclient._target import Target, base_of
+from apiclient.middleware._endpoint import Templates
+from apiclient.middleware.errors import InvalidRequest
+
+BASE = URL("https://api.example.com/v1")
+NO_TEMPLATES = Templates()
+
+
+def target(template: str, base: URL = BASE) -> Target:
+    return Target(base, "GET", template, NO_TEMPLATES)
+
+
+def test_a_template_is_expanded_below_the_base_url() -> None:
+    """The base URL's path is a prefix of every call."""
+    made = target("/employees/{id}")
+    assert str(made.url({"id": 7})) == "https://api.example.com/v1/employees/7"
+    assert made.endpoint == "GET /employees/{id}"
+    assert made.key == ("https://api.example.com", "GET /employees/{id}")
+    assert repr(made) == "Target('GET /employees/{id}')"
+
+
+@pytest.mark.parametrize("base", ["https://api.example.com", "https://api.example.com/", "https://api.example.com/v1/"])
+@pytest.mark.parametrize("path", ["employees", "/employees"])
+def test_slashes_at_the_seam_do_not_matter(base: str, path: str) -> None:
+    """With or without a slash, it is the same resource."""
+    assert str(target(path, URL(base)).url(None)) == base.rstrip("/") + "/employees"
+
+
+def test_a_concrete_path_is_folded_to_its_endpoint() -> None:
+    """Paths given without a template share one endpoint."""
+    assert target("/employees/7").endpoint == "GET /employees/{}"
+
+
+def test_a_literal_query_is_kept() -> None:
+    """What a server gave as the next page can be asked for as it is."""
+    assert str(target("/employees?page=2&q=a%20b").url(None)) == "https://api.example.com/v1/employees?page=2&q=a%20b"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({}, "needs the parameter 'id'"),
+        (None, "needs the parameter 'id'"),
+        ({"id": 1, "x": 2}, "no parameter 'x'"),
+        ({"id": ""}, "'id' is empty"),
+        ({"id": None}, "'id' is empty"),
+        ({"id": "."}, "dot segment"),
+        ({"id": ".."}, "dot segment"),
+        ({"id": "%2e%2E"}, "dot segment"),
+        ({"id": "a\r\nb"}, "control character"),
+        ({"id": "a\0b"}, "control character"),
+        ({"id": "\ud800"}, "not valid text"),
+    ],
+)
+def test_a_bad_path_parameter_is_refused(parameters: dict[str, object] | None, message: str) -> None:
+    """A parameter that is missing, unknown, empty or would change the path never becomes a URL."""
+    with pytest.raises(InvalidRequest, match=message):
+        target("/employees/{id}").url(parameters)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "http://evil.example/x", "https:evil", "//evil.example/x", "\\\\evil.example\\x", "/\\evil.example", "\t//evil.example",
+        " //evil.example", " /x", "/a/../../admin", "/a/%2e%2e/b", "/.", "javascript:alert(1)", "/x#fragment", "/x\r\nHost: evil",
+    ],
+)  # fmt: skip
+def test_no_path_leaves_the_base_url(path: str) -> None:
+    """The base URL is a boundary: a path cannot name another origin or climb out."""
+    with pytest.raises(InvalidRequest, match="path"):
+        target(path).url(None)
+
+
+@pytest.mark.parametrize("path", ["@evil.example/x", "/@evil.example", ":80/x", ".evil.example/"])
+def test_odd_paths_stay_on_the_origin(path: str) -> None:
+    """What could be glued to the host is a path segment."""
+    assert target(path, URL("https://api.example.com")).url(None).origin() == URL("https://api.example.com")
+
+
+@given(st.text(min_size=1))
+@settings(max_examples=200, deadline=None)
+def test_a_path_parameter_stays_one_segment(text: str) -> None:
+    """Whatever a parameter holds, the server's decoded segment is it, or the call is refused."""
+    try:
+        url = target("/employees/{id}/notes").url({"id": text})
+    except InvalidRequest:
+        return
+    assert url.origin() == BASE.origin()
+    assert url.raw_path.count("/") == 4
+    assert URL(str(url)).parts == ("/", "v1", "employees", text, "notes")
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        ("api.example.com", "absolute"),
+        ("/v1", "absolute"),
+        ("ftp://example.com", "http or https"),
+        ("https://user:secret@example.com", "user or password"),
+        ("https://example.com/?a=b", "query"),
+        ("https://example.com/#x", "fragment"),
+        (7, "URL"),
+    ],
+)
+def test_a_bad_base_url_is_refused(base: str, message: str) -> None:
+    """The base URL is checked once, and the message does not repeat a password."""
+    with pytest.raises(ValueError, match=message) as caught:
+        base_of(base)
+    assert "secret" not in str(caught.value)
