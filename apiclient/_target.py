@@ -13,6 +13,7 @@ from apiclient.middleware.errors import InvalidRequest
 
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f\\]")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 _SPLIT = re.compile(r"\{([^{}]*)\}")
 
 
@@ -111,7 +112,8 @@ def base_of(base_url: str | URL) -> URL:
         raise ValueError("base_url must not contain a user or password; give credentials=Basic(user, password)")
     if url.query_string or url.fragment:
         raise ValueError(f"base_url must have neither query nor fragment, got {str(base_url)!r}")
-    return url
+    # yarl takes https://example.com:443 and https://example.com for two origins; they are one.
+    return url.with_port(None) if url.explicit_port in {None, _DEFAULT_PORTS[url.scheme]} else url
 
 
 class Targets:

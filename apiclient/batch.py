@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import ClientResponse
 
-from apiclient.middleware.errors import ApiError
+from apiclient.middleware.errors import ApiError, Attempt
 
 if TYPE_CHECKING:
     from apiclient.client import ApiClient
@@ -71,6 +71,10 @@ class BatchResult:
     error: Exception | None = None
     attempts: int = 0
     duration: float = 0.0
+    network: float = 0.0
+    waits: Mapping[str, float] = field(default_factory=dict[str, float])
+    trail: tuple[Attempt, ...] = ()
+    endpoint: str = ""
 
     @property
     def id(self) -> Any:
@@ -169,8 +173,8 @@ async def _numbered(requests: Iterable[Request] | AsyncIterable[Request]) -> Asy
 async def _one(client: "ApiClient", request: Request) -> BatchResult:
     loop = asyncio.get_running_loop()
     began = loop.time()
+    pending = client.request(request.method, request.path, **request.arguments())
     try:
-        pending = client.request(request.method, request.path, **request.arguments())
         response: ClientResponse = await pending
         body = await response.read()
     except Exception as error:  # noqa: BLE001 - every failure of one call is its result
@@ -181,6 +185,7 @@ async def _one(client: "ApiClient", request: Request) -> BatchResult:
             error=error,
             attempts=error.attempts if isinstance(error, ApiError) else 0,
             duration=loop.time() - began,
+            trail=tuple(pending.call.trail) if pending.call else (),
         )
     return BatchResult(
         request=request,
@@ -190,4 +195,5 @@ async def _one(client: "ApiClient", request: Request) -> BatchResult:
         content_type=response.content_type,
         attempts=pending.call.attempts if pending.call is not None else 0,
         duration=loop.time() - began,
+        trail=tuple(pending.call.trail) if pending.call else (),
     )

@@ -21,6 +21,7 @@ from apiclient.middleware._transport import transport_error
 from apiclient.middleware.credential import Credential
 from apiclient.middleware.errors import ApiError, BodyNotReplayable, InvalidRequest
 from apiclient.middleware.intent import Intent
+from apiclient.pagination import Next, by_link, run_paginate
 from apiclient.pipeline import Pipeline, default_pipeline
 from apiclient.redirects import REDIRECTS, Trail, next_hop
 
@@ -222,6 +223,12 @@ class ApiClient:
         """Make many calls at once; see ``apiclient.batch.run_batch``."""
         return run_batch(self, requests, concurrency=concurrency, ordered=ordered)
 
+    def paginate(
+        self, path: str, *, following: Next = by_link, limit: int | None = None, **options: Any
+    ) -> AsyncIterator[ClientResponse]:
+        """Yield the pages of a list; see ``apiclient.pagination.run_paginate``."""
+        return run_paginate(self, path, following=following, limit=limit, **options)
+
     def explain(
         self, method: str, path: str, outcome: int | BaseException, *, idempotency_key: str | None = None
     ) -> str:
@@ -261,13 +268,13 @@ class ApiClient:
         """Make the call that *pending* stands for; what awaiting it does. See ``request`` for the options."""
         target = self._targets.get(method, path)
         url = target.url(path_params)
+        for option in request:
+            if option not in _PASSED_ON:
+                raise TypeError(f"{method} call has no option {option!r}; see ApiClient.request")
         if headers is not None:
             headers = request["headers"] = checked_headers(headers)
             if idempotency_key is None:
                 idempotency_key = headers.get("Idempotency-Key")
-        for option in request:
-            if option not in _PASSED_ON:
-                raise TypeError(f"{method} call has no option {option!r}; see ApiClient.request")
         call = pending.call = Call(
             method,
             target.endpoint if endpoint is None else endpoint,

@@ -179,8 +179,9 @@ def default_pipeline(
     """Return the chain of DESIGN order: every policy that has something to do for this client.
 
     Args:
-        credentials: Attached to requests to the client's own origin; None leaves the three
-            authentication policies out.
+        credentials: Attached to requests to the client's own origin. None leaves the three authentication
+            policies out; one that says ``renewable = False`` (a fixed token or key) leaves ``AuthRefresh`` out,
+            and one without ``for_scope`` leaves ``ScopeStepUp`` out.
         timeout: Total seconds of a call.
         outbox: Takes what could not be sent; None leaves ``Defer`` out.
         telemetry: Whether to make spans and durations; None means where opentelemetry-api is installed.
@@ -189,8 +190,10 @@ def default_pipeline(
     if outbox is not None:
         chain.append(Defer(outbox))
     chain += [StatusErrors(), Deadline(timeout), Idempotency(), Retry(), CircuitBreaker()]
-    if credentials is not None:
-        chain += [ScopeStepUp(credentials), AuthRefresh(credentials)]
+    if credentials is not None and hasattr(credentials, "for_scope"):
+        chain.append(ScopeStepUp(credentials))
+    if credentials is not None and getattr(credentials, "renewable", True):
+        chain.append(AuthRefresh(credentials))
     chain += [ContentType(), RateLimit()]
     if credentials is not None:
         chain.append(Authorize(credentials))
@@ -209,7 +212,7 @@ def _composed(middlewares: tuple[ClientMiddlewareType, ...]) -> ClientHandlerTyp
 
 def _link(middleware: ClientMiddlewareType, inner: ClientHandlerType) -> ClientHandlerType:
     # Not a coroutine function itself: one frame less for every layer and every request.
-    call: Callable[..., Any] = middleware if hasattr(middleware, "__code__") else middleware.__call__
+    call: Callable[..., Any] = middleware if hasattr(middleware, "__code__") else getattr(middleware, "__call__")  # noqa: B004, B009
 
     def link(request: ClientRequest) -> Any:
         return call(request, inner)

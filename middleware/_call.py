@@ -33,7 +33,7 @@ class Call:
         endpoint: ``METHOD template``.
         key: ``(origin, endpoint)``: what per-endpoint state is kept under.
         origin: The client's own origin, the only one that credentials go to; None on a bare session.
-        deadline: Time on the loop's clock by which the call must have ended, or None.
+        deadline: Time on the loop's clock by which the call must have ended; infinite or None for no such time.
         time: The loop's clock.
         buffered: Whether the response's body is read inside the chain.
         buffer_body: Whether the request's body has been taken into memory, so that it can be sent again.
@@ -88,7 +88,7 @@ class Call:
             url: Of the request, or of the hop under way.
             time: The loop's clock.
             origin: See the class.
-            deadline: Seconds from now; None or infinite for none.
+            deadline: Seconds from now; None leaves it to ``Deadline``, infinite means never.
             buffered: See the class.
             max_body: See the class.
             idempotency_key: See the class.
@@ -113,7 +113,7 @@ class Call:
         self.time = time
         self.origin = origin
         self.started = time()
-        self.deadline = None if deadline is None or deadline == math.inf else self.started + deadline
+        self.deadline = None if deadline is None else self.started + deadline
         self.buffered = buffered
         self.max_body = max_body
         self.idempotency_key = idempotency_key
@@ -207,7 +207,7 @@ class Call:
         if error.stopped is None:
             error.stopped = self.stopped
         if error.request is None:
-            error.request = RequestSummary(self.method, self.endpoint, redacted(self.url))
+            error.request = RequestSummary(self.method, self.endpoint, redacted(self.url, self.endpoint))
 
 
 CALL: ContextVar[Call | None] = ContextVar("apiclient.call", default=None)

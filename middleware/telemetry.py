@@ -25,13 +25,19 @@ class Telemetry:
     Innermost, so that each attempt, replay and redirect has a span of its own, with
     ``http.request.resend_count`` from the second on, and its own trace context in its headers.
 
+    Args:
+        tracer_provider: Makes the spans; None means the global one, once the application has set it.
+        meter_provider: Makes the durations; None means the global one.
+
     Raises:
         RuntimeError: opentelemetry-api is not installed (extra ``otel``).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, tracer_provider: Any = None, meter_provider: Any = None) -> None:
         if not _AVAILABLE:
             raise RuntimeError("Telemetry needs opentelemetry-api; install apiclient-middleware[otel]")
+        self._tracer_provider = tracer_provider
+        self._meter_provider = meter_provider
         self._tracer: Any = None
         self._duration: Any = None
         self._look_again = float("-inf")
@@ -58,12 +64,14 @@ class Telemetry:
         if now < self._look_again:
             return False
         self._look_again = now + 1.0
-        return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+        return self._tracer_provider is not None or not isinstance(
+            trace.get_tracer_provider(), trace.ProxyTracerProvider
+        )
 
     async def _traced(self, call: Call, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         if self._tracer is None:
-            self._tracer = trace.get_tracer("apiclient")
-            self._duration = metrics.get_meter("apiclient").create_histogram(
+            self._tracer = trace.get_tracer("apiclient", tracer_provider=self._tracer_provider)
+            self._duration = metrics.get_meter("apiclient", meter_provider=self._meter_provider).create_histogram(
                 "http.client.request.duration",
                 unit="s",
                 description="Duration of HTTP client requests",

@@ -93,11 +93,16 @@ async def test_limits_nest() -> None:
 
 async def test_an_error_in_answer_to_the_expiry_leaves_the_task_usable() -> None:
     """A handler that turns the cancellation into its own error does not leave the task half cancelled."""
-    with pytest.raises(KeyError), limited(Wheel(), 0.5):
-        try:
-            await asyncio.sleep(10)
-        except asyncio.CancelledError:
-            raise KeyError from None
+
+    async def answer_in_kind() -> None:
+        with limited(Wheel(), 0.5):
+            try:
+                await asyncio.sleep(10)
+            except asyncio.CancelledError:
+                raise KeyError from None
+
+    with pytest.raises(KeyError):
+        await answer_in_kind()
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0

@@ -1,0 +1,120 @@
+"""Lists that come in pages: what the next request is, by the usual conventions."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from aiohttp import ClientResponse
+from yarl import URL
+
+from apiclient.middleware.errors import ApiError, RedirectRefused, redacted
+
+if TYPE_CHECKING:
+    from apiclient.client import ApiClient
+
+Next = Callable[[ClientResponse], Awaitable["URL | Mapping[str, Any] | None"]]
+"""From a page to the next one: its URL, the query values to change, or None after the last."""
+
+
+async def by_link(response: ClientResponse) -> URL | None:
+    """Follow the ``Link`` header with ``rel="next"`` (RFC 8288)."""
+    link = response.links.get("next")
+    return None if link is None else URL(str(link["url"]))
+
+
+def by_cursor(field: str, parameter: str) -> Next:
+    """Follow a cursor in the JSON body.
+
+    Args:
+        field: Where it is: a key, or keys joined by dots (``meta.next``). Missing, null or empty ends the list.
+        parameter: Query parameter that takes it.
+    """
+
+    async def following(response: ClientResponse) -> Mapping[str, Any] | None:
+        value = _at(await response.json(content_type=None), field)
+        return {parameter: value} if value not in {None, ""} else None
+
+    return following
+
+
+def by_page(parameter: str = "page", *, items: str = "", first: int = 1) -> Next:
+    """Count pages until one is empty.
+
+    Args:
+        parameter: Query parameter that takes the number.
+        items: Where the list is in the JSON body, keys joined by dots; empty where the body is the list.
+        first: Number of the first page.
+    """
+
+    async def following(response: ClientResponse) -> Mapping[str, Any] | None:
+        if not _at(await response.json(content_type=None), items):
+            return None
+        return {parameter: int(response.url.query.get(parameter, first)) + 1}
+
+    return following
+
+
+def by_offset(parameter: str = "offset", *, items: str = "") -> Next:
+    """Count items until a page is empty.
+
+    Args:
+        parameter: Query parameter that takes the number of items to skip.
+        items: Where the list is in the JSON body, keys joined by dots; empty where the body is the list.
+    """
+
+    async def following(response: ClientResponse) -> Mapping[str, Any] | None:
+        found = _at(await response.json(content_type=None), items)
+        return {parameter: int(response.url.query.get(parameter, 0)) + len(found)} if found else None
+
+    return following
+
+
+async def run_paginate(
+    client: "ApiClient", path: str, *, following: Next = by_link, limit: int | None = None, **options: Any
+) -> AsyncIterator[ClientResponse]:
+    """Yield the pages of a list, each a buffered response, each through the client's whole chain.
+
+    The next page is asked for when the last one has been taken: nothing is fetched that nobody wants.
+
+    Args:
+        client: Makes the calls.
+        path: Of the first page.
+        following: How to get from a page to the next; ``by_link`` or one of its neighbours here.
+        limit: Most pages, or None.
+        **options: For every call, as for ``ApiClient.request``.
+
+    Raises:
+        ValueError: ``limit`` is below 1.
+        RedirectRefused: The next page is said to be on another origin.
+        ApiError: A page names itself, or one before it, as the next.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be at least 1, got {limit!r}")
+    response = await client.get(path, **options)
+    seen = {str(response.url)}
+    pages = 1
+    while True:
+        yield response
+        step = await following(response)
+        if step is None or pages == limit:
+            return
+        target = step if isinstance(step, URL) else response.url.update_query({k: str(v) for k, v in step.items()})
+        target = response.url.join(target)
+        if str(target) in seen:
+            raise ApiError(f"The list goes round in a circle, back to {redacted(target)}")
+        seen.add(str(target))
+        options = {name: value for name, value in options.items() if name not in {"params", "path_params"}}
+        response = await client.get(_below(client.base_url, target), **options)
+        pages += 1
+
+
+def _below(base: URL, target: URL) -> str:
+    prefix = base.raw_path.rstrip("/")
+    if target.origin() != base.origin() or not target.raw_path.startswith(prefix + "/"):
+        raise RedirectRefused(f"The next page is outside of the base URL: {redacted(target)}")
+    return target.raw_path_qs[len(prefix) :]
+
+
+def _at(document: Any, field: str) -> Any:
+    for key in field.split(".") if field else ():
+        document = cast("dict[str, Any]", document).get(key) if isinstance(document, dict) else None
+    return document
