@@ -138,7 +138,7 @@ def _integer(digits: str) -> int | None:
     return int(digits) if len(digits) <= 20 else None
 
 
-_decoder = json.JSONDecoder(parse_int=_integer, parse_constant=lambda _: None)
+_decoder = json.JSONDecoder(parse_int=_integer)
 
 
 def _form(text: str) -> dict[str, str]:

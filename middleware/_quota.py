@@ -213,21 +213,19 @@ def _policies(members: Sequence[Item]) -> Sequence[Quota | str]:
 
 
 def _named(members: Sequence[Item], policies: Sequence[Quota | str]) -> Iterator[Quota]:
-    """Join the items of a draft 8 RateLimit with the policies of the same name and partition."""
-    left = list(policies)
+    """Join the items of a draft 8 RateLimit with the policies of the same name and partition, and give those too."""
     for value, params in members[:_MAX_QUOTAS]:
         remaining, reset = _whole(params.get("r", params.get("a"))), _left(params.get("t", params.get("w")))
-        if not isinstance(value, str) or remaining is None or value in left:
+        if not isinstance(value, str) or remaining is None or value in policies:
             continue
         partition = _partition(params)
         quota = Quota(None, None, remaining, reset, value, partition, "draft-8")
-        for policy in left:
+        for policy in policies:
             if isinstance(policy, Quota) and policy.name == value and policy.partition in (None, partition):
-                left.remove(policy)
                 quota = quota._replace(limit=policy.limit, period=policy.period)
                 break
         yield quota
-    yield from (policy for policy in left if isinstance(policy, Quota))
+    yield from (policy for policy in policies if isinstance(policy, Quota))
 
 
 def _bound(policies: Sequence[Quota | str], state: _State | None, source: str) -> Iterator[Quota]:
