@@ -1,0 +1,22 @@
+"""What a team needs to test code against any answer in milliseconds, without a server."""
+
+from typing import TYPE_CHECKING, Any
+
+from apiclient.testing._chaos import Chaos
+from apiclient.testing._clock import FakeClock
+from apiclient.testing._mock_transport import MockTransport, UnmatchedRequest
+from apiclient.testing._received import Received
+from apiclient.testing._route import Answer, Route
+
+if TYPE_CHECKING:
+    from apiclient.testing._aioresponses import aioresponses
+
+__all__ = ["Answer", "Chaos", "FakeClock", "MockTransport", "Received", "Route", "UnmatchedRequest", "aioresponses"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "aioresponses":
+        from apiclient.testing._aioresponses import aioresponses  # noqa: PLC0415 - aioresponses is an extra
+
+        return aioresponses
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
