@@ -218,16 +218,29 @@ class ApiClient:
         return PendingCall(self, "OPTIONS", path, options)
 
     def batch(
-        self, requests: Iterable[Request] | AsyncIterable[Request], *, concurrency: int = 100, ordered: bool = False
+        self,
+        requests: Iterable[Request] | AsyncIterable[Request],
+        *,
+        concurrency: int = 100,
+        ordered: bool = False,
+        **options: Any,
     ) -> AsyncIterator[BatchResult]:
-        """Make many calls at once; see ``apiclient.batch.run_batch``."""
-        return run_batch(self, requests, concurrency=concurrency, ordered=ordered)
+        """Make many calls at once; see ``apiclient.batch.run_batch``, also for further *options*."""
+        return run_batch(self, requests, concurrency=concurrency, ordered=ordered, **options)
+
+    def endpoint_key(self, method: str, path: str) -> tuple[str, str]:
+        """Return origin and endpoint of a call, ``Call.key``: what limits and statistics are kept under.
+
+        Raises:
+            InvalidRequest: The path is not allowed.
+        """
+        return self._targets.get(method.upper(), path).key
 
     def paginate(
         self, path: str, *, following: Next = by_link, limit: int | None = None, **options: Any
     ) -> AsyncIterator[ClientResponse]:
         """Yield the pages of a list; see ``apiclient.pagination.run_paginate``."""
-        return run_paginate(self, path, following=following, limit=limit, **options)
+        return run_paginate(self.get, self._base, path, following=following, limit=limit, **options)
 
     def explain(
         self, method: str, path: str, outcome: int | BaseException, *, idempotency_key: str | None = None

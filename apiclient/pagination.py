@@ -1,15 +1,12 @@
 """Lists that come in pages: what the next request is, by the usual conventions."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from aiohttp import ClientResponse
 from yarl import URL
 
 from apiclient.middleware.errors import ApiError, RedirectRefused, redacted
-
-if TYPE_CHECKING:
-    from apiclient.client import ApiClient
 
 Next = Callable[[ClientResponse], Awaitable["URL | Mapping[str, Any] | None"]]
 """From a page to the next one: its URL, the query values to change, or None after the last."""
@@ -69,14 +66,21 @@ def by_offset(parameter: str = "offset", *, items: str = "") -> Next:
 
 
 async def run_paginate(
-    client: "ApiClient", path: str, *, following: Next = by_link, limit: int | None = None, **options: Any
+    get: Callable[..., Awaitable[ClientResponse]],
+    base: URL,
+    path: str,
+    *,
+    following: Next = by_link,
+    limit: int | None = None,
+    **options: Any,
 ) -> AsyncIterator[ClientResponse]:
     """Yield the pages of a list, each a buffered response, each through the client's whole chain.
 
     The next page is asked for when the last one has been taken: nothing is fetched that nobody wants.
 
     Args:
-        client: Makes the calls.
+        get: Makes a buffered call: ``ApiClient.get``.
+        base: The base URL that every page must be below.
         path: Of the first page.
         following: How to get from a page to the next; ``by_link`` or one of its neighbours here.
         limit: Most pages, or None.
@@ -89,7 +93,7 @@ async def run_paginate(
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit!r}")
-    response = await client.get(path, **options)
+    response = await get(path, **options)
     seen = {str(response.url)}
     pages = 1
     while True:
@@ -103,7 +107,7 @@ async def run_paginate(
             raise ApiError(f"The list goes round in a circle, back to {redacted(target)}")
         seen.add(str(target))
         options = {name: value for name, value in options.items() if name not in {"params", "path_params"}}
-        response = await client.get(_below(client.base_url, target), **options)
+        response = await get(_below(base, target), **options)
         pages += 1
 
 
