@@ -4,11 +4,13 @@ from apiclient import errors
 from apiclient.batch import BatchResult, Request
 from apiclient.client import ApiClient
 from apiclient.middleware import Rate, current_call
+from apiclient.options import CallOptions
 from apiclient.pipeline import Pipeline, default_pipeline
 
 __all__ = [
     "ApiClient",
     "BatchResult",
+    "CallOptions",
     "Pipeline",
     "Rate",
     "Request",

@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import aiohttp
 from aiohttp import ClientResponse, ClientSession, ClientTimeout
@@ -21,6 +21,7 @@ from apiclient.middleware._transport import transport_error
 from apiclient.middleware.credential import Credential
 from apiclient.middleware.errors import ApiError, BodyNotReplayable, InvalidRequest
 from apiclient.middleware.intent import Intent
+from apiclient.options import CallOptions
 from apiclient.pagination import Next, by_link, run_paginate
 from apiclient.pipeline import Pipeline, default_pipeline
 from apiclient.redirects import REDIRECTS, Trail, next_hop
@@ -50,7 +51,7 @@ class PendingCall:
 
     __slots__ = ("_client", "_method", "_options", "_path", "_response", "call")
 
-    def __init__(self, client: "ApiClient", method: str, path: str, options: dict[str, Any]) -> None:
+    def __init__(self, client: "ApiClient", method: str, path: str, options: CallOptions) -> None:
         self._client = client
         self._method = method
         self._path = path
@@ -171,17 +172,13 @@ class ApiClient:
         if self._owns_session and self._session is not None:
             await self._session.close()
 
-    def request(self, method: str, path: str, **options: Any) -> PendingCall:
+    def request(self, method: str, path: str, **options: Unpack[CallOptions]) -> PendingCall:
         """Prepare a call; nothing is sent before it is awaited or entered.
 
         Args:
             method: Any case.
             path: Relative to the base URL, with ``{parameters}``: ``"/employees/{id}"``.
-            **options: ``path_params`` (mapping), ``params`` (query), ``headers``, ``json``, ``data``,
-                ``timeout`` (seconds), ``idempotency_key``, ``endpoint`` (``METHOD template``, in place of the
-                one found), ``pipeline`` (in place of the client's), ``priority`` (higher goes first where
-                there is a queue), ``cost`` (slots of a quota), ``defer`` (may it go to the outbox),
-                ``buffer_body`` (read a streamed body into memory first, so that it can be sent again).
+            **options: See ``CallOptions``.
 
         Raises:
             ApiError: (when awaited) See ``apiclient.errors``.
@@ -189,31 +186,31 @@ class ApiClient:
         """
         return PendingCall(self, method.upper(), path, options)
 
-    def get(self, path: str, **options: Any) -> PendingCall:
+    def get(self, path: str, **options: Unpack[CallOptions]) -> PendingCall:
         """Prepare a GET; see ``request``."""
         return PendingCall(self, "GET", path, options)
 
-    def post(self, path: str, **options: Any) -> PendingCall:
+    def post(self, path: str, **options: Unpack[CallOptions]) -> PendingCall:
         """Prepare a POST; see ``request``."""
         return PendingCall(self, "POST", path, options)
 
-    def put(self, path: str, **options: Any) -> PendingCall:
+    def put(self, path: str, **options: Unpack[CallOptions]) -> PendingCall:
         """Prepare a PUT; see ``request``."""
         return PendingCall(self, "PUT", path, options)
 
-    def patch(self, path: str, **options: Any) -> PendingCall:
+    def patch(self, path: str, **options: Unpack[CallOptions]) -> PendingCall:
         """Prepare a PATCH; see ``request``."""
         return PendingCall(self, "PATCH", path, options)
 
-    def delete(self, path: str, **options: Any) -> PendingCall:
+    def delete(self, path: str, **options: Unpack[CallOptions]) -> PendingCall:
         """Prepare a DELETE; see ``request``."""
         return PendingCall(self, "DELETE", path, options)
 
-    def head(self, path: str, **options: Any) -> PendingCall:
+    def head(self, path: str, **options: Unpack[CallOptions]) -> PendingCall:
         """Prepare a HEAD; see ``request``."""
         return PendingCall(self, "HEAD", path, options)
 
-    def options(self, path: str, **options: Any) -> PendingCall:
+    def options(self, path: str, **options: Unpack[CallOptions]) -> PendingCall:
         """Prepare an OPTIONS; see ``request``."""
         return PendingCall(self, "OPTIONS", path, options)
 
@@ -352,7 +349,7 @@ class ApiClient:
             )
             if response.status in REDIRECTS:
                 response = await self._follow(session, call, chain, response, request)
-            if call.buffered:
+            if call.buffered and not call.body_read:
                 await read_body(response, self._max_body)
         except ApiError as error:
             call.stamp(error)

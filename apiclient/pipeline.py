@@ -226,12 +226,14 @@ async def _send(request: ClientRequest) -> ClientResponse:
     if call is None or call.transport is None:
         raise RuntimeError("the request left the call that it belongs to; send it from the call's own task")
     call.wire += 1
+    call.body_read = False
     began = call.time()
     arrived = False
     try:
         response = await call.transport(request)
         if call.buffered and response.status < 400:
             await read_body(response, call.max_body)
+            call.body_read = True
         arrived = True
         return response
     finally:

@@ -36,6 +36,7 @@ class Call:
         deadline: Time on the loop's clock by which the call must have ended; infinite or None for no such time.
         time: The loop's clock.
         buffered: Whether the response's body is read inside the chain.
+        body_read: Whether the response's body has been read inside the chain.
         buffer_body: Whether the request's body has been taken into memory, so that it can be sent again.
         max_body: Largest response body to read, in bytes after decompression, or None.
         idempotency_key: The call's key, the same on each attempt, or None.
@@ -54,8 +55,8 @@ class Call:
     """
 
     __slots__ = (
-        "__weakref__", "_extra", "_id", "aborted", "bare", "buffer_body", "buffered", "cost", "credential", "deadline", "defer", "endpoint",
-        "idempotency_key", "key", "log", "max_body", "method", "network", "origin", "priority", "resends", "started",
+        "__weakref__", "_extra", "_id", "aborted", "bare", "body_read", "buffer_body", "buffered", "cost",
+        "credential", "deadline", "defer", "endpoint", "idempotency_key", "key", "log", "max_body", "method", "network", "origin", "priority", "resends", "started",
         "stopped", "time", "token", "trail", "transport", "url", "waits", "wire",
     )  # fmt: skip
 
@@ -126,6 +127,7 @@ class Call:
         self.resends = 0
         self.network = 0.0
         self.aborted = False
+        self.body_read = False
         self.buffer_body = buffer_body
         self.waits: dict[str, float] = {}
         self.trail: list[Attempt] = []

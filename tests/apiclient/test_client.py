@@ -2,6 +2,7 @@ import asyncio
 import io
 import math
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -175,7 +176,7 @@ def test_wrong_options_are_named(options: dict[str, object], message: str) -> No
     ],
 )
 async def test_a_bad_call_is_refused_before_anything_is_sent(
-    peer: Peer, path: str, options: dict[str, object], message: str
+    peer: Peer, path: str, options: dict[str, Any], message: str
 ) -> None:
     """A call that cannot be built says why, and shows no value that could be secret."""
     async with ApiClient(peer.url) as client:
@@ -189,9 +190,9 @@ async def test_an_unknown_option_is_a_type_error(peer: Peer) -> None:
     """A misspelt option does not vanish."""
     async with ApiClient(peer.url) as client:
         with pytest.raises(TypeError, match="'parms'"):
-            await client.get("/x", parms={})
+            await client.get("/x", parms={})  # type: ignore[call-arg]
         with pytest.raises(TypeError, match="'ssl'"):
-            await client.get("/x", ssl=False)
+            await client.get("/x", ssl=False)  # type: ignore[call-arg]
 
 
 async def test_a_closed_client_says_so(peer: Peer) -> None:
