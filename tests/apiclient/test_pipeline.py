@@ -192,3 +192,35 @@ async def test_an_error_tells_the_call(peer: Peer) -> None:
     assert error.request.endpoint == "GET /things/{id}"
     assert "hush" not in str(error)
     assert "hush" not in repr(error.request_info)
+
+
+async def test_two_pipelines_of_one_session_keep_apart(peer: Peer) -> None:
+    """A resend of the outer chain passes the whole inner one again."""
+    passed = 0
+
+    async def count(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        nonlocal passed
+        passed += 1
+        return await handler(request)
+
+    peer.answers(503, 503, 200)
+    chains = (Pipeline([Retry()]), Pipeline([count]))
+    async with aiohttp.ClientSession(middlewares=chains) as session, session.get(peer.url) as response:
+        assert response.status == 200
+    assert passed == peer.count == 3
+
+
+async def test_each_request_of_a_bare_session_is_a_call_of_its_own(peer: Peer) -> None:
+    """One call does not go on into the next request of the same task."""
+    seen: list[str] = []
+
+    async def watch(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        seen.append(current_call().id)
+        return await handler(request)
+
+    async with aiohttp.ClientSession(middlewares=(Deadline(), watch)) as session:
+        for _ in range(2):
+            (await session.get(peer.url)).release()
+    assert len(set(seen)) == 2
+    with pytest.raises(LookupError):
+        current_call()

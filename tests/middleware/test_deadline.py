@@ -62,6 +62,19 @@ async def test_a_wait_that_does_not_fit_is_not_begun(peer: Peer) -> None:
     assert peer.count == 0
 
 
+async def test_a_call_that_comes_too_late_sends_nothing(peer: Peer) -> None:
+    """Law 5: no request leaves after the deadline, whatever used up the time before."""
+
+    async def dawdle(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        await asyncio.sleep(2)
+        return await handler(request)
+
+    async with ApiClient(peer.url, timeout=1.0) as client:
+        with pytest.raises(errors.DeadlineExceeded, match="used up"):
+            await client.get("/x", pipeline=Pipeline([dawdle, Deadline()]))
+    assert peer.count == 0
+
+
 async def test_a_post_cut_off_on_the_wire_has_an_unknown_outcome(peer: Peer) -> None:
     """Law 3: a deadline that falls while the request is under way does not make it safe to send again."""
     peer.handler = stall

@@ -62,6 +62,13 @@ async def test_what_may_not_be_sent_twice_is_not_deferred(peer: Peer) -> None:
             await client.post("/orders", json={}, defer=True)
 
 
+async def test_a_post_without_a_key_is_not_deferred_even_if_nothing_was_sent(unused_tcp_port: int) -> None:
+    """Whoever delivers it later could not tell whether an earlier delivery had happened."""
+    async with ApiClient(f"http://127.0.0.1:{unused_tcp_port}", outbox=MemoryOutbox()) as client:
+        with pytest.raises(errors.ConnectFailed):
+            await client.post("/orders", json={}, defer=True)
+
+
 @pytest.mark.parametrize(("status", "defer"), [(400, True), (503, None), (503, False)])
 async def test_only_the_recoverable_and_the_wanted_are_deferred(peer: Peer, status: int, *, defer: bool | None) -> None:
     """A permanent answer is the caller's, and so is a call that did not ask."""
