@@ -20,6 +20,7 @@ from apiclient.middleware import (
     ScopeStepUp,
     StatusErrors,
     Telemetry,
+    calling,
 )
 from apiclient.outbox import MemoryOutbox
 from tests.conftest import Peer
@@ -224,3 +225,21 @@ async def test_each_request_of_a_bare_session_is_a_call_of_its_own(peer: Peer) -
     assert len(set(seen)) == 2
     with pytest.raises(LookupError):
         current_call()
+
+
+async def test_a_middlewares_own_requests_can_leave_the_call(peer: Peer) -> None:
+    """Detached, a middleware's own request is no part of the call, which goes on afterwards."""
+
+    async def fetch(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        outer = current_call()
+        with calling(None):
+            (await request.session.get(peer.url + "/own", middlewares=(Retry(),))).release()
+        assert current_call() is outer
+        return await handler(request)
+
+    async with ApiClient(peer.url, pipeline=Pipeline([fetch])) as client:
+        pending = client.get("/x")
+        await pending
+    assert pending.call is not None
+    assert pending.call.attempts == 1
+    assert peer.count == 2
