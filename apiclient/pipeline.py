@@ -1,5 +1,6 @@
 """The chain: an immutable sequence of middlewares that is itself a native aiohttp middleware."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, overload
 
@@ -12,9 +13,11 @@ from apiclient.middleware import (
     Authorize,
     AuthRefresh,
     CircuitBreaker,
+    ConcurrencyLimit,
     ContentType,
     Deadline,
     Defer,
+    Fallback,
     Idempotency,
     RateLimit,
     Retry,
@@ -23,11 +26,12 @@ from apiclient.middleware import (
     Telemetry,
 )
 from apiclient.middleware._body import read_body
-from apiclient.middleware._call import joined, opened
+from apiclient.middleware._call import Call, joined, opened
 from apiclient.middleware._transport import transport_error
 from apiclient.middleware.credential import Credential
 from apiclient.middleware.errors import ApiError
 
+_DEBUG = logging.DEBUG
 _RULES: tuple[tuple[type[Any], type[Any], str], ...] = (
     (AccessLog, Retry, "it would log attempts instead of calls"),
     (Alert, Retry, "it would count attempts instead of calls"),
@@ -57,6 +61,10 @@ _RULES: tuple[tuple[type[Any], type[Any], str], ...] = (
     (Authorize, AttemptTimeout, "waiting for a token would use up the attempt's time"),
     (Retry, Telemetry, "one span would hide several wire requests"),
     (RateLimit, Telemetry, "the span would contain the wait for the quota"),
+    (Fallback, StatusErrors, "Fallback answers errors, and would see only responses"),
+    (Fallback, Retry, "Fallback would answer for a failure that a retry may still settle"),
+    (Retry, ConcurrencyLimit, "a call would keep its place while it waits to be sent again"),
+    (ConcurrencyLimit, RateLimit, "requests would wait for a place with a slot of the quota running out in their hands"),
 )
 
 
@@ -87,12 +95,13 @@ class Pipeline(Sequence[ClientMiddlewareType]):
         if check:
             _refuse_wrong_order(self._middlewares)
         self._enter = _composed(self._middlewares)
+        self._observer: Telemetry | None = self.find(Telemetry)
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Run *request* through the whole chain; *handler* is what comes after it."""
         call = joined()
         if call is None:
-            return await opened(self, request, handler)
+            return await opened(self if self._observer is None else self._observed, request, handler)
         outer, call.transport, call.bare = call.transport, handler, False
         try:
             if call.buffer_body and request.body:
@@ -109,6 +118,17 @@ class Pipeline(Sequence[ClientMiddlewareType]):
             raise own from error
         finally:
             call.transport = outer
+
+    async def _observed(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        call, observer = joined(), self._observer
+        if call is None or observer is None or not observer.collects(call.time()):
+            return await self(request, handler)
+        return await observer.observe(call, self(request, handler))
+
+    @property
+    def observer(self) -> Telemetry | None:
+        """Its ``Telemetry``, which sees whole calls as well, or None."""
+        return self._observer
 
     @overload
     def __getitem__(self, index: int) -> ClientMiddlewareType: ...
@@ -228,17 +248,31 @@ async def _send(request: ClientRequest) -> ClientResponse:
     call.wire += 1
     call.body_read = False
     began = call.time()
-    arrived = False
+    response: ClientResponse | None = None
+    failure: BaseException | None = None
     try:
         response = await call.transport(request)
         if call.buffered and response.status < 400:
             await read_body(response, call.max_body)
             call.body_read = True
-        arrived = True
         return response
+    except BaseException as error:
+        failure = error
+        raise
     finally:
-        call.network += call.time() - began
-        call.aborted = not arrived
+        spent = call.time() - began
+        call.network += spent
+        call.aborted = failure is not None
+        if call.watchers or call.log.enabled(_DEBUG):
+            _announce(call, None if response is None else response.status, failure, spent)
+        del failure  # It holds this frame through its traceback.
+
+
+def _announce(call: Call, status: int | None, failure: BaseException | None, spent: float) -> None:
+    error_type = None if failure is None else type(failure).__name__
+    call.emit(
+        _DEBUG, "http.attempt", attempt=call.wire, status=status, error_type=error_type, duration_s=round(spent, 6)
+    )
 
 
 def _refuse_wrong_order(middlewares: tuple[ClientMiddlewareType, ...]) -> None:

@@ -18,6 +18,9 @@ class Phase(StrEnum):
     RESOLVED = "resolved"
 
 
+_OK = Phase.OK  # Looked up on the class it costs a descriptor call in Python 3.11, and it is asked on every call.
+
+
 class Cause(StrEnum):
     """What raised it."""
 
@@ -112,7 +115,7 @@ class Alarm:
         self._run = 0
         self._successes += 1
         self._open_since = None
-        return None if self.phase is Phase.OK else self._judge(now)
+        return None if self.phase is _OK else self._judge(now)
 
     def failure(self, now: float, *, refused: bool = False) -> Change | None:
         """Count a call that failed at *now*, and return what is worth telling.

@@ -80,7 +80,8 @@ class Trial:
                     return result
                 ended = call.time()
                 decision = await self._decide(result)
-                self._record(result, wait=decision.wait, duration=ended - began)
+                if decision.wait is not None or decision.stop is not None or call.trail:
+                    self._record(result, wait=decision.wait, duration=ended - began)
                 if decision.wait is None:
                     result = self._final(result, decision)
                     if isinstance(result, Exception):
@@ -88,7 +89,7 @@ class Trial:
                     return result
                 self._announce(result, decision)
                 if isinstance(result, ClientResponse):
-                    self._let_go(result)
+                    discard(result, self._request)
                 await call.sleep(decision.wait, "backoff")
                 call.resending()
                 self._attempt += 1
@@ -179,24 +180,19 @@ class Trial:
         self._call.trail.append(Attempt(status, error, 0.0 if wait is None else wait, duration))
 
     def _announce(self, result: ClientResponse | Exception, decision: Decision) -> None:
-        if self._call.log.enabled(logging.INFO):
+        if self._call.wants(logging.INFO):
             status, error = _told(result)
             self._call.emit(
                 logging.INFO,
                 "http.retry",
                 attempt=self._attempt,
                 status=status,
-                error=error,
-                wait=decision.wait,
+                error_type=error,
+                wait_s=decision.wait,
                 stopped=None if decision.stop is None else decision.stop.value,
-                needed=decision.needed,
+                needed_s=decision.needed,
                 why=decision.why,
             )
-
-    def _let_go(self, response: ClientResponse) -> None:
-        if response.status == 421:
-            response.close()  # RFC 9110 15.5.20: to be sent again over another connection.
-        discard(response, self._request)
 
     def _final(self, result: ClientResponse | Exception, decision: Decision) -> ClientResponse | Exception:
         """Return what the call ends with: the response, or the error to raise, its cause set."""
@@ -212,7 +208,7 @@ class Trial:
             cause = StatusError.for_status(status)(
                 f"{status} {result.reason}", status=status, url=result.url, method=call.method, headers=result.headers
             )
-            self._let_go(result)
+            discard(result, self._request)
             error: Exception = BodyNotReplayable(f"The answer was {status}, and the body cannot be sent again")
         else:
             cause = result

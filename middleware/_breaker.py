@@ -24,6 +24,11 @@ class Verdict(Enum):
     IGNORED = "ignored"
 
 
+# Members looked up on the class cost a descriptor call each in Python 3.11, and these are asked on every request.
+_FORCED = {"open": State.FORCED_OPEN, "closed": State.FORCED_CLOSED}
+_CLOSED, _FORCED_CLOSED = State.CLOSED, State.FORCED_CLOSED
+
+
 class Breaker:
     """Opens when too many attempts in a window failed, and closes again when probes succeed.
 
@@ -40,12 +45,18 @@ class Breaker:
         probes: Probes under way at once while half-open, and successes among them that close it.
         slow_ratio: Share of slow attempts from which it opens, or None.
         max_retry_after: Longest ``Retry-After`` in seconds that prolongs an open circuit.
+
+    Attributes:
+        state: Where it stands.
+        changed: When that changed last, in seconds.
+        reason: Why, in words.
+        generation: The ticket of attempts made in this state.
     """
 
     __slots__ = (
-        "_attempts", "_cooldown", "_failure_ratio", "_failures", "_generation", "_growth", "_max_cooldown",
+        "_attempts", "_cooldown", "_failure_ratio", "_failures", "_growth", "_max_cooldown",
         "_max_retry_after", "_minimum", "_probes", "_probing", "_slow", "_slow_ratio", "_streak", "_succeeded",
-        "_until", "_window", "changed", "reason", "state",
+        "_until", "_window", "changed", "generation", "reason", "state",
     )  # fmt: skip
 
     def __init__(
@@ -56,7 +67,7 @@ class Breaker:
         minimum: int = 20,
         cooldown: float = 5.0,
         growth: float = 2.0,
-        max_cooldown: float = 60.0,
+        max_cooldown: float = 30.0,
         probes: int = 2,
         slow_ratio: float | None = None,
         max_retry_after: float = 3600.0,
@@ -73,7 +84,7 @@ class Breaker:
         self._attempts = Rolling(window)
         self._failures = Rolling(window)
         self._slow = Rolling(window)
-        self._generation = 0
+        self.generation = 0
         self._probing = 0
         self._succeeded = 0
         self._streak = 0
@@ -98,15 +109,20 @@ class Breaker:
     def enter(self, now: float) -> int | None:
         """Return a ticket for one attempt at *now*, or None where none may be made."""
         state = self.state
-        if state is State.CLOSED or state is State.FORCED_CLOSED:
-            return self._generation
+        if state is _CLOSED or state is _FORCED_CLOSED:
+            return self.generation
         if state is State.OPEN and now >= self._until:
             self.reason = "the cooldown is over"
             self._move(State.HALF_OPEN, now)
         if self.state is State.HALF_OPEN and self._probing + self._succeeded < self._probes:
             self._probing += 1
-            return self._generation
+            return self.generation
         return None
+
+    def succeeded(self, ticket: int, now: float) -> None:
+        """Say that the attempt with *ticket*, made while closed, succeeded: ``leave`` for what happens most."""
+        if ticket == self.generation:
+            self._attempts.add(now)
 
     def leave(
         self, ticket: int, verdict: Verdict, now: float, *, slow: bool = False, retry_after: float | None = None
@@ -120,7 +136,7 @@ class Breaker:
             slow: Whether it took too long.
             retry_after: Seconds for which the origin asks to be left alone.
         """
-        if ticket != self._generation:
+        if ticket != self.generation:
             if self.state is State.OPEN and verdict is Verdict.FAILURE and retry_after is not None:
                 self._until = max(self._until, now + min(retry_after, self._max_retry_after))
         elif self.state is State.HALF_OPEN:
@@ -148,17 +164,16 @@ class Breaker:
         """Return the attempts, the failures and the slow attempts in the window."""
         return round(self._attempts.sum(now)), round(self._failures.sum(now)), round(self._slow.sum(now))
 
-    def force(self, state: State | None, now: float) -> None:
-        """Hold it open or closed by hand (``State.OPEN``, ``State.CLOSED``), or with None let it go, closed."""
-        if state is State.OPEN:
-            self._move(State.FORCED_OPEN, now)
-        elif state is State.CLOSED:
-            self._move(State.FORCED_CLOSED, now)
-        elif state is None:
+    def force(self, state: str | None, now: float) -> None:
+        """Hold it ``"open"`` or ``"closed"`` by hand, or with None let it go, closed."""
+        self.reason = "by hand"
+        if state is None:
             self._streak = 0
             self._move(State.CLOSED, now)
+        elif state in _FORCED:
+            self._move(_FORCED[state], now)
         else:
-            raise ValueError(f"state must be State.OPEN, State.CLOSED or None, got {state!r}")
+            raise ValueError(f"state must be 'open', 'closed' or None, got {state!r}")
 
     def _probed(self, verdict: Verdict, now: float, *, slow: bool, retry_after: float | None) -> None:
         self._probing -= 1
@@ -197,7 +212,7 @@ class Breaker:
     def _move(self, state: State, now: float) -> None:
         self.state = state
         self.changed = now
-        self._generation += 1
+        self.generation += 1
         self._probing = 0
         self._succeeded = 0
         if state is State.CLOSED or state is State.FORCED_CLOSED:

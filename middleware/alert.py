@@ -9,7 +9,7 @@ from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
 from apiclient.middleware._alarm import Alarm, Change, Phase, Thresholds
 from apiclient.middleware._call import Call, joined, opened
-from apiclient.middleware._events import DEFAULT_LOG, EventLog
+from apiclient.middleware._events import DEFAULT_LOG
 from apiclient.middleware._keyed import Keyed
 from apiclient.middleware._outlet import Notice, Outlet, Sink
 from apiclient.middleware._transport import fault_of
@@ -120,11 +120,12 @@ class Alert:
         try:
             response = await handler(request)
         except Exception as error:
-            failed = _failed(error, call)
+            cause = error.__cause__ if isinstance(error, Deferred) else error
+            failed = None if cause is None else _failed(cause, call)
             if failed is not None:
-                self._note(call, request, error if failed else None)
+                self._note(call, cause if failed else None)
             raise
-        self._note(call, request, None if response.status < 500 else response)
+        self._note(call, None if response.status < 500 else response)
         return response
 
     @property
@@ -137,6 +138,10 @@ class Alert:
         alarm = self._client if scope == CLIENT else self._alarms.peek(scope)
         return Phase.OK if alarm is None else alarm.phase
 
+    def phases(self) -> dict[Hashable, Phase]:
+        """Return where every alarm stands, by ``call.key``, and that of the whole client under ``client``."""
+        return {CLIENT: self._client.phase, **{key: alarm.phase for key, alarm in self._alarms.items()}}
+
     def outbox(self, *, oldest: float = 0.0, dead: int = 0) -> None:
         """Take note of the state of an outbox; to be called by whoever keeps it, in the event loop.
 
@@ -146,26 +151,24 @@ class Alert:
         """
         change = self._client.outbox(asyncio.get_running_loop().time(), oldest=oldest, dead=dead)
         if change is not None:
-            self._tell(change, self._client, CLIENT, "", DEFAULT_LOG)
+            self._tell(change, self._client, CLIENT, "", None)
 
     async def aclose(self, timeout: float = 5.0) -> None:  # noqa: ASYNC109 - a bound on the wait, not on the work
         """Wait for notices under way, for at most *timeout* seconds."""
         await asyncio.gather(*(outlet.drained(timeout) for outlet in self._outlets))
 
-    def _note(self, call: Call, request: ClientRequest, failure: Exception | ClientResponse | None) -> None:
+    def _note(self, call: Call, failure: BaseException | ClientResponse | None) -> None:
         now = call.time()
-        alarm = self._alarms.get(call.key, now)
-        if failure is None:
-            changes = (alarm.success(now), self._client.success(now))
-        else:
-            refused = isinstance(failure, CircuitOpen)
-            alarm.last = self._client.last = _told(failure)
-            changes = (alarm.failure(now, refused=refused), self._client.failure(now, refused=refused))
-        for change, scope, machine in ((changes[0], call.endpoint, alarm), (changes[1], CLIENT, self._client)):
+        for alarm, scope in ((self._alarms.get(call.key, now), call.endpoint), (self._client, CLIENT)):
+            if failure is None:
+                change = alarm.success(now)
+            else:
+                alarm.last = _told(failure)
+                change = alarm.failure(now, refused=isinstance(failure, CircuitOpen))
             if change is not None:
-                self._tell(change, machine, scope, str(request.url.origin()), call.log)
+                self._tell(change, alarm, scope, call.key[0], call)
 
-    def _tell(self, change: Change, alarm: Alarm, scope: str, origin: str, log: EventLog) -> None:
+    def _tell(self, change: Change, alarm: Alarm, scope: str, origin: str, call: Call | None) -> None:
         wall, loop_time = self._now(), asyncio.get_running_loop().time()
         error, trace = alarm.last
         notice = Notice(
@@ -181,17 +184,15 @@ class Alert:
             trace_id=trace,
         )
         level = _LEVELS[change.kind]
-        if log.enabled(level):
-            log.emit(level, f"alert.{change.kind}", **notice.as_dict())
+        said = DEFAULT_LOG if call is None else call
+        said.emit(level, f"alert.{change.kind}", **notice.as_dict())
         if change.kind != "degraded":
             for outlet in self._outlets:
-                outlet.put(notice, log)
+                outlet.put(notice, DEFAULT_LOG if call is None else call.log)
 
 
-def _failed(error: Exception, call: Call) -> bool | None:
+def _failed(error: BaseException, call: Call) -> bool | None:
     """Return whether a call that ended with *error* failed, or None where it says nothing about the server."""
-    if isinstance(error, Deferred):
-        return _failed(error.__cause__, call) if isinstance(error.__cause__, Exception) else None
     if isinstance(error, StatusError):
         return error.status >= 500
     if isinstance(error, DeadlineExceeded):
@@ -202,7 +203,7 @@ def _failed(error: Exception, call: Call) -> bool | None:
     return True if fault is not None and not fault.local else None
 
 
-def _told(failure: Exception | ClientResponse) -> tuple[str, str | None]:
+def _told(failure: BaseException | ClientResponse) -> tuple[str, str | None]:
     if isinstance(failure, ClientResponse):
         return str(failure.status), None
     text = failure.message if isinstance(failure, ApiError) else ""

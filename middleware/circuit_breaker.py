@@ -7,12 +7,13 @@ import time as _time
 from collections.abc import Callable, Hashable
 from typing import Literal
 
-from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, InvalidURL
 from yarl import URL
 
 from apiclient.middleware._breaker import Breaker, State, Verdict
 from apiclient.middleware._call import Call, joined, opened
 from apiclient.middleware._keyed import Keyed
+from apiclient.middleware._pool_wait import in_pool_queue
 from apiclient.middleware._retry_after import retry_after
 from apiclient.middleware._transport import fault_of
 from apiclient.middleware.errors import CircuitOpen
@@ -20,15 +21,18 @@ from apiclient.middleware.errors import CircuitOpen
 # What a 4xx says is about the request, so the origin is well; these say neither.
 _NEITHER = frozenset({408, 425, 429})
 _NOT_DOWN = frozenset({501, 505})
+_SUCCESS, _FAILURE, _IGNORED = Verdict.SUCCESS, Verdict.FAILURE, Verdict.IGNORED
+_CLOSED = State.CLOSED
+_EARLY = 0.001  # Timers of asyncio may fire a clock tick before their time.
 
 
 class CircuitBreaker:
     """Refuse requests to an origin whose recent attempts mostly failed.
 
     Judges attempts, so list it inside ``Retry``: an open circuit then ends the call at once instead of using up its
-    retries. Answers 500, 502, 503, 504 and their like, and transport errors that reached the host, are failures; other
-    answers are successes. 408, 425, 429, cancellation, a connection that the local pool could not give, and what the
-    policies inside refuse are neither.
+    retries. Answers 500, 502, 503, 504 and their like, transport errors that reached the host, and an attempt that took
+    most of the time of a call that ran out of it, are failures; other answers are successes. 408, 425, 429, being
+    cancelled by the caller, waiting for the local pool, and what the policies inside refuse are neither.
 
     Args:
         failure_ratio: Share of failed attempts, above 0 and up to 1, that opens the circuit.
@@ -57,7 +61,7 @@ class CircuitBreaker:
         minimum: int = 20,
         cooldown: float = 5.0,
         growth: float = 2.0,
-        max_cooldown: float = 60.0,
+        max_cooldown: float = 30.0,
         probes: int = 2,
         slow: float | None = None,
         slow_ratio: float = 0.8,
@@ -83,8 +87,11 @@ class CircuitBreaker:
         self._failure_ratio = failure_ratio
         self._cooldown = cooldown
         self._slow = slow
-        self._per = per
+        self._per_origin = per == "origin"
         self._now = now
+        self._last: Hashable = None
+        self._again = 0.0
+        self._found = Breaker()
         self._breakers: Keyed[Hashable, Breaker] = Keyed(
             lambda: Breaker(
                 failure_ratio=failure_ratio,
@@ -101,7 +108,7 @@ class CircuitBreaker:
 
     def __repr__(self) -> str:
         slow = "" if self._slow is None else f", slow={self._slow:g}"
-        per = "" if self._per == "origin" else f", per={self._per!r}"
+        per = "" if self._per_origin else ", per='endpoint'"
         return f"CircuitBreaker(failure_ratio={self._failure_ratio:g}, cooldown={self._cooldown:g}{slow}{per})"
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
@@ -110,42 +117,78 @@ class CircuitBreaker:
         if call is None:
             return await opened(self, request, handler)
         began = call.time()
-        origin = request.url.origin() if call.origin is None else call.origin
-        key: Hashable = origin if self._per == "origin" else (origin, call.endpoint)
-        breaker = self._breakers.get(key, began)
+        key = call.key[0] if self._per_origin else call.key
+        breaker = self._found if key == self._last and began < self._again else self._find(key, began)
+        if breaker.state is not _CLOSED or self._slow is not None:
+            return await self._guarded(breaker, call, request, handler, began)
+        # Closed, as nearly always, so that there is no place to give back.
+        ticket = breaker.generation
+        try:
+            response = await handler(request)
+        except (Exception, asyncio.CancelledError) as error:
+            if _reached_out(error, call, began):
+                self._settle(breaker, call, ticket, _FAILURE)
+            raise
+        if response.status < 400:
+            breaker.succeeded(ticket, began)
+        else:
+            self._settle(breaker, call, ticket, _verdict(response.status), response)
+        return response
+
+    async def _guarded(
+        self, breaker: Breaker, call: Call, request: ClientRequest, handler: ClientHandlerType, began: float
+    ) -> ClientResponse:
+        """Send *request* if it may be tried, and give its place back however it ends, cancellation included."""
         before = breaker.state
         ticket = breaker.enter(began)
         if breaker.state is not before:
-            _announce(call, origin, breaker, began)
+            _announce(call, breaker, began)
         if ticket is None:
-            raise _refused(origin, breaker, began)
-        waited = 0.0 if self._slow is None else sum(call.waits.values())
-        verdict = Verdict.IGNORED
-        asked: float | None = None
+            raise _refused(call, breaker, began)
+        waited = sum(call.waits.values())
+        verdict, response = _IGNORED, None
         try:
             response = await handler(request)
-            if response.status < 400:
-                verdict = Verdict.SUCCESS
-            else:
-                verdict = _verdict(response.status)
-                if verdict is Verdict.FAILURE:
-                    asked = retry_after(response.headers, wall=self._now())
+            verdict = _verdict(response.status)
             return response
-        except Exception as error:
-            fault = fault_of(error)
-            if fault is not None and not fault.local:
-                verdict = Verdict.FAILURE
+        except (Exception, asyncio.CancelledError) as error:
+            if _reached_out(error, call, began):
+                verdict = _FAILURE
             raise
         finally:
-            # Also when cancelled: a probe must give its place back however it ends.
-            now, before = call.time(), breaker.state
-            slow = self._slow is not None and now - began - (sum(call.waits.values()) - waited) >= self._slow
-            breaker.leave(ticket, verdict, now, slow=slow, retry_after=asked)
-            if breaker.state is not before:
-                _announce(call, origin, breaker, now)
+            took = call.time() - began - (sum(call.waits.values()) - waited)
+            slow = self._slow is not None and took >= self._slow
+            self._settle(breaker, call, ticket, verdict, response, slow=slow)
+
+    def _settle(
+        self,
+        breaker: Breaker,
+        call: Call,
+        ticket: int,
+        verdict: Verdict,
+        response: ClientResponse | None = None,
+        *,
+        slow: bool = False,
+    ) -> None:
+        now, before = call.time(), breaker.state
+        asked = None
+        if response is not None and verdict is _FAILURE:
+            asked = retry_after(response.headers, wall=self._now())
+        breaker.leave(ticket, verdict, now, slow=slow, retry_after=asked)
+        if breaker.state is not before:
+            _announce(call, breaker, now)
+
+    def _find(self, key: Hashable, now: float) -> Breaker:
+        # Kept at hand for a second: nearly always that of the next request too.
+        self._last, self._again = key, now + 1.0
+        self._found = self._breakers.get(key, now)
+        return self._found
 
     def state(self, origin: str | URL, endpoint: str | None = None) -> State:
-        """Return the state of the circuit of *origin*, or with ``per="endpoint"`` of *endpoint* there."""
+        """Return the state of the circuit of *origin*, or with ``per="endpoint"`` of *endpoint* there.
+
+        One of ``closed``, ``open``, ``half_open``, ``forced_open``, ``forced_closed``; it compares as text.
+        """
         breaker = self._breakers.peek(self._key(origin, endpoint))
         return State.CLOSED if breaker is None else breaker.state
 
@@ -153,14 +196,14 @@ class CircuitBreaker:
         """Return the state of every circuit known, by origin or by origin and endpoint."""
         return {_name(key): breaker.state for key, breaker in self._breakers.items()}
 
-    def hold(self, origin: str | URL, state: State | None, endpoint: str | None = None) -> None:
+    def hold(self, origin: str | URL, state: Literal["open", "closed"] | None, endpoint: str | None = None) -> None:
         """Hold a circuit open or closed by hand, whatever happens; None lets it go, closed.
 
         Call it from the running event loop's thread.
 
         Args:
             origin: Scheme, host and port.
-            state: ``State.OPEN``, ``State.CLOSED`` or None.
+            state: ``"open"``, ``"closed"`` or None.
             endpoint: With ``per="endpoint"``, which.
 
         Raises:
@@ -170,8 +213,8 @@ class CircuitBreaker:
         self._breakers.get(self._key(origin, endpoint), now).force(state, now)
 
     def _key(self, origin: str | URL, endpoint: str | None) -> Hashable:
-        where = URL(origin).origin()
-        if self._per == "origin":
+        where = str(URL(origin).origin())
+        if self._per_origin:
             return where
         if endpoint is None:
             raise ValueError("endpoint must be given where circuits are kept per endpoint, got None")
@@ -180,22 +223,36 @@ class CircuitBreaker:
 
 def _verdict(status: int) -> Verdict:
     if status >= 500 and status not in _NOT_DOWN:
-        return Verdict.FAILURE
-    return Verdict.IGNORED if status in _NEITHER else Verdict.SUCCESS
+        return _FAILURE
+    return _IGNORED if status in _NEITHER else _SUCCESS
 
 
-def _refused(origin: URL, breaker: Breaker, now: float) -> CircuitOpen:
+def _reached_out(error: BaseException, call: Call, began: float) -> bool:
+    """Return whether *error* is evidence against the host."""
+    if isinstance(error, asyncio.CancelledError):
+        # Cancelled by whoever called says nothing. But where the call's own time ran out, and most of it went into this
+        # attempt, the host hung: without this a deadline shorter than the attempt's limit would hide that for ever.
+        if call.deadline is None or call.remaining() > _EARLY:
+            return False
+        took = call.time() - began - sum(call.waits.values())
+        return took >= (call.deadline - call.started) / 2 and not in_pool_queue(error)
+    fault = fault_of(error)
+    return fault is not None and not isinstance(error, InvalidURL) and not in_pool_queue(error)
+
+
+def _refused(call: Call, breaker: Breaker, now: float) -> CircuitOpen:
+    origin = call.key[0]
     seconds = breaker.retry_after(now)
     when = "until it is released by hand" if seconds is None else f"for another {seconds:.3g} s"
-    return CircuitOpen(f"{origin} has been failing and is left alone {when}", origin=str(origin), retry_after=seconds)
+    return CircuitOpen(f"{origin} has been failing and is left alone {when}", origin=origin, retry_after=seconds)
 
 
-def _announce(call: Call, origin: URL, breaker: Breaker, now: float) -> None:
+def _announce(call: Call, breaker: Breaker, now: float) -> None:
     level = logging.WARNING if breaker.state is State.OPEN else logging.INFO
-    if call.log.enabled(level):
+    if call.wants(level):
         name = "opened" if breaker.state is State.OPEN else breaker.state.value
         call.emit(
-            level, f"breaker.{name}", origin=str(origin), retry_after=breaker.retry_after(now), reason=breaker.reason
+            level, f"breaker.{name}", origin=call.key[0], retry_after_s=breaker.retry_after(now), reason=breaker.reason
         )
 
 

@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
-from apiclient.middleware._answer import Answer, response_of
 from apiclient.middleware._body import discard
 from apiclient.middleware._call import Call, joined, opened
+from apiclient.middleware._substitute import Substitute, response_of
 from apiclient.middleware.errors import ApiError, Deferred
 
-Source = Callable[[Call, ApiError | None], Answer | Awaitable[Answer | None] | None]
+Source = Callable[[Call, ApiError | None], Substitute | Awaitable[Substitute | None] | None]
 """Gives a stale or default answer for a call and its error (None: a plain 5xx), or None to let the call fail."""
 
 _MARK = "X-Fallback"
@@ -25,17 +25,17 @@ class Fallback:
     and an event ``http.fallback`` is logged. List it outside ``Alert`` and ``AccessLog``, which see the failure then.
 
     Args:
-        answers: For each endpoint (``"GET /rates"``) the ``Answer``, or a callable, sync or async, that is given the
-            call and the error and returns an ``Answer``, or None to let the call fail after all.
+        answers: For each endpoint (``"GET /rates"``) a ``Substitute``, or a callable, sync or async, that gets the
+            call and the error and returns a ``Substitute``, or None to let the call fail after all.
 
     Raises:
         TypeError: An entry is neither.
     """
 
-    def __init__(self, answers: Mapping[str, Answer | Source]) -> None:
+    def __init__(self, answers: Mapping[str, Substitute | Source]) -> None:
         for endpoint, answer in answers.items():
-            if not isinstance(answer, Answer) and not callable(answer):
-                raise TypeError(f"answers[{endpoint!r}] must be an Answer or a callable, got {answer!r}")
+            if not isinstance(answer, Substitute) and not callable(answer):
+                raise TypeError(f"answers[{endpoint!r}] must be a Substitute or a callable, got {answer!r}")
         self._answers = dict(answers)
 
     def __repr__(self) -> str:
@@ -75,19 +75,19 @@ class Fallback:
         self,
         request: ClientRequest,
         call: Call,
-        answer: Answer,
+        answer: Substitute,
         failure: ApiError | None,
         response: ClientResponse | None,
     ) -> ClientResponse:
         name = type(failure).__name__ if response is None else str(response.status)
-        call.emit(logging.WARNING, "http.fallback", error=name)
+        call.emit(logging.WARNING, "http.fallback", error_type=name)
         if response is not None:
             discard(response, request)
         return await response_of(request, answer, {_MARK: name})
 
 
-async def _asked(source: Answer | Source, call: Call, failure: ApiError | None) -> Answer | None:
-    if isinstance(source, Answer):
+async def _asked(source: Substitute | Source, call: Call, failure: ApiError | None) -> Substitute | None:
+    if isinstance(source, Substitute):
         return source
     answer = source(call, failure)
     return await answer if inspect.isawaitable(answer) else answer

@@ -60,14 +60,16 @@ class Idempotency:
         call = joined()
         if call is None:
             return await opened(self, request, handler)
+        given = request.headers.get(self._header)
+        if given is None and call.idempotency_key is None and call.method not in self._methods:
+            return await handler(request)
         if call.origin is not None and request.url.origin() != call.origin:
             request.headers.pop(self._header, None)
             return await handler(request)
         if call.idempotency_key is None:
-            given = request.headers.get(self._header)
             if given is not None:
                 call.idempotency_key = given
-            elif call.method in self._methods and (self._endpoints is None or call.endpoint in self._endpoints):
+            elif self._endpoints is None or call.endpoint in self._endpoints:
                 call.idempotency_key = self._make()
         if call.idempotency_key is not None:
             request.headers[self._header] = self._line(call.idempotency_key)

@@ -112,6 +112,11 @@ class Retry:
         budget = "" if self._budget is not None else ", budget=False"
         return f"Retry(attempts={rules.attempts}, statuses=[{statuses}]{budget})"
 
+    @property
+    def budget(self) -> RetryBudget | None:
+        """The bound on retries, or None."""
+        return self._budget
+
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Send *request* until it succeeds, fails for good, or another attempt is of no use."""
         call = joined()
@@ -122,9 +127,9 @@ class Retry:
         began = call.time()
         budget = None
         if self._budget is not None:
-            budget = self._budget.of(request.url.origin() if call.origin is None else call.origin, began)
+            budget = self._budget.of(call.key[0], began)
             budget.call(began)
-        whole = replayable(request)
+        whole = not request.body or replayable(request)
         try:
             response = await handler(request)
         except Exception as error:  # noqa: BLE001 - told apart below

@@ -12,8 +12,10 @@ from apiclient.middleware import (
     Authorize,
     AuthRefresh,
     CircuitBreaker,
+    ConcurrencyLimit,
     Deadline,
     Defer,
+    Fallback,
     Idempotency,
     RateLimit,
     Retry,
@@ -89,6 +91,8 @@ def test_repr_reads_as_the_chain() -> None:
         (RateLimit(), ScopeStepUp(ApiKey("k")), "slot"),
         (Telemetry(), Retry(), "several wire requests"),
         (Retry(), AccessLog(), "attempts instead of calls"),
+        (Retry(), Fallback({}), "retry may still settle"),
+        (ConcurrencyLimit(3), Retry(), "keep its place"),
     ],
 )
 def test_an_order_known_to_be_wrong_is_refused(outer: object, inner: object, reason: str) -> None:

@@ -13,8 +13,8 @@ from multidict import CIMultiDict, CIMultiDictProxy
 _NOTHING: Any = object()
 
 
-class Answer:
-    """What to answer in place of a server.
+class Substitute:
+    """What to answer in a server's place.
 
     Args:
         json: Value of a JSON body.
@@ -49,10 +49,10 @@ class Answer:
             self.headers.setdefault("Content-Type", "application/json")
 
     def __repr__(self) -> str:
-        return f"Answer(status={self.status}, {len(self.body)} bytes)"
+        return f"Substitute(status={self.status}, {len(self.body)} bytes)"
 
 
-async def response_of(request: ClientRequest, answer: Answer, mark: Mapping[str, str]) -> ClientResponse:
+async def response_of(request: ClientRequest, answer: Substitute, mark: Mapping[str, str]) -> ClientResponse:
     """Return *answer*, with the headers *mark* as well, as the response to *request*, its body read.
 
     aiohttp has no public way to make a response: this is its constructor, and ``start`` reading from a stand-in for a

@@ -1,0 +1,65 @@
+"""The sum over a moving window."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from apiclient.middleware._rolling import Rolling
+
+
+def test_what_is_older_than_the_window_is_gone() -> None:
+    """Nothing is counted longer than the window, and everything for at least all but a slice of it."""
+    rolling = Rolling(10.0, 10)
+    rolling.add(0.5)
+    assert rolling.sum(9.9) == 1
+    assert rolling.sum(10.0) == 0
+
+
+def test_a_jump_over_the_whole_window_forgets_all() -> None:
+    """After a pause longer than the window nothing is left, however long it was."""
+    rolling = Rolling(10.0, 10)
+    for second in range(10):
+        rolling.add(float(second))
+    assert rolling.sum(1e9) == 0
+    rolling.add(1e9)
+    assert rolling.sum(1e9) == 1
+
+
+def test_the_tail_counts_the_newest_slices() -> None:
+    """The tail is the sum over the newest slices, the one being filled among them."""
+    rolling = Rolling(10.0, 10)
+    for second in range(10):
+        rolling.add(second + 0.5)
+    assert rolling.tail(9.9, 3) == 3
+    assert rolling.tail(10.1, 3) == 2
+    assert rolling.tail(9.9, 99) == rolling.sum(9.9)
+
+
+def test_a_clock_that_steps_back_loses_nothing() -> None:
+    """Time that goes backwards counts into the newest slice."""
+    rolling = Rolling(10.0, 10)
+    rolling.add(100.0)
+    rolling.add(50.0)
+    assert rolling.sum(100.0) == 2
+
+
+@pytest.mark.parametrize(
+    ("window", "slices", "named"), [(0, 10, "window"), (float("inf"), 10, "window"), (1, 0, "slices")]
+)
+def test_a_wrong_option_is_named(window: float, slices: int, named: str) -> None:
+    """Options out of range fail with their name and value."""
+    with pytest.raises(ValueError, match=named):
+        Rolling(window, slices)
+
+
+@given(st.lists(st.tuples(st.floats(0, 3), st.integers(1, 5)), max_size=60))
+@settings(max_examples=60, derandomize=True, deadline=None)
+def test_the_sum_lies_between_the_window_and_all_but_a_slice_of_it(steps: list[tuple[float, int]]) -> None:
+    """For any additions the sum is at least what the last nine tenths hold, and at most what the window holds."""
+    rolling, now, added = Rolling(10.0, 10), 0.0, list[tuple[float, int]]()
+    for step, amount in steps:
+        now += step
+        added.append((now, amount))
+        rolling.add(now, amount)
+        total = rolling.sum(now)
+        assert sum(n for at, n in added if at > now - 9.0) <= total <= sum(n for at, n in added if at > now - 10.0)
