@@ -1,8 +1,8 @@
 """The client: owns a session, chooses the chain, and runs each call through it."""
 
 import asyncio
-import re
-from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Mapping
+import ssl
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Generator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self, Unpack
 
@@ -10,21 +10,27 @@ import aiohttp
 from aiohttp import ClientResponse, ClientSession, ClientTimeout
 from yarl import URL
 
-from apiclient._target import Targets, base_of
+from apiclient._follow import follow
+from apiclient._session import check_transport, open_session
+from apiclient._target import Targets, base_of, checked_headers
+from apiclient._watch import Watch
 from apiclient.batch import BatchResult, Request, run_batch
-from apiclient.middleware import Retry
-from apiclient.middleware._body import read_body
+from apiclient.middleware import Alert, Retry
+from apiclient.middleware._body import cap, read_body
 from apiclient.middleware._call import CALL, Call
 from apiclient.middleware._endpoint import Templates
 from apiclient.middleware._events import EventLog
 from apiclient.middleware._transport import transport_error
 from apiclient.middleware.credential import Credential
-from apiclient.middleware.errors import ApiError, BodyNotReplayable, InvalidRequest
+from apiclient.middleware.errors import ApiError
 from apiclient.middleware.intent import Intent
-from apiclient.options import CallOptions
+from apiclient.options import CallOptions, DeferOptions
+from apiclient.outbox import Outbox, Ticket
+from apiclient.outbox._calls import postponed, resumed
 from apiclient.pagination import Next, by_link, run_paginate
 from apiclient.pipeline import Pipeline, default_pipeline
-from apiclient.redirects import REDIRECTS, Trail, next_hop
+from apiclient.redirects import REDIRECTS, SAME_ORIGIN, Redirects
+from apiclient.stats import ClientStats
 
 _DEFAULT_HEADERS = {
     "Accept": "application/json, application/problem+json;q=0.9, */*;q=0.1",
@@ -34,12 +40,12 @@ _DEFAULT_HEADERS = {
 # a limit of its own, below that of an attempt, because then it is certain that nothing was sent.
 _BUFFERED = ClientTimeout(total=None, connect=20.0, sock_connect=10.0)
 _STREAMED = ClientTimeout(total=None, connect=20.0, sock_connect=10.0, sock_read=30.0)
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _PASSED_ON = frozenset(
     {"params", "json", "data", "compress", "chunked", "expect100", "read_bufsize", "skip_auto_headers",
      "trace_request_ctx"}
 )  # fmt: skip
-_REPEATABLE_DATA = (bytes, bytearray, str, dict, type(None))
+_UNSET: Any = object()
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 
 class PendingCall:
@@ -90,8 +96,15 @@ class ApiClient:
         max_body: Largest response body, in bytes after decompression, that a buffered call reads.
         connections: Most connections of the client's own session.
         cookies: Whether the client's own session keeps cookies.
+        redirects: Which redirects are followed; those to the client's own origin by default.
+        trust_env: Whether the client's own session takes proxies (``HTTPS_PROXY``, ``NO_PROXY``) and ``~/.netrc``
+            from the environment.
+        proxy: URL of a proxy for the client's own session.
+        tls: For a private authority or a client's certificate; None means the system's authorities. Servers are
+            always verified, unless this very object says otherwise.
         logger: A structlog or stdlib logger for events; None means structlog where the application has
             configured it, else the stdlib logger ``apiclient``.
+        debug: Print the waterfall of each call that fails to standard error, for a person at work.
 
     Raises:
         ValueError: An option is out of its range, or ``base_url`` is no absolute http(s) URL.
@@ -107,11 +120,16 @@ class ApiClient:
         timeout: float = 60.0,
         headers: Mapping[str, str] | None = None,
         endpoints: Iterable[str] = (),
-        outbox: Any = None,
+        outbox: Outbox | None = None,
         max_body: int | None = 100 * 2**20,
         connections: int = 100,
         cookies: bool = False,
+        redirects: Redirects = SAME_ORIGIN,
+        trust_env: bool = False,
+        proxy: str | None = None,
+        tls: ssl.SSLContext | None = None,
         logger: Any = None,
+        debug: bool = False,
     ) -> None:
         if not timeout > 0:
             raise ValueError(f"timeout must be above 0 seconds, got {timeout!r}")
@@ -129,14 +147,21 @@ class ApiClient:
         )
         self._chain = (self._pipeline,)
         self._outbox = outbox
+        self._credentials: Any = credentials
+        if outbox is not None:
+            outbox.attach(self)
         self._session = session
         self._owns_session = session is None
         self._timeout = timeout
         self._headers = {**_DEFAULT_HEADERS, **(checked_headers(headers) if headers is not None else {})}
         self._max_body = max_body
-        self._connections = connections
-        self._cookies = cookies
+        check_transport(session=session, proxy=proxy, tls=tls, trust_env=trust_env)
+        self._session_options: dict[str, Any] = {
+            "connections": connections, "cookies": cookies, "trust_env": trust_env, "proxy": proxy, "tls": tls
+        }  # fmt: skip
+        self._redirects = redirects
         self._log = EventLog(logger)
+        self.watch = Watch(str(self._base), self._pipeline, outbox, debug=debug)
         self._closed = False
 
     def __repr__(self) -> str:
@@ -153,7 +178,7 @@ class ApiClient:
         return self._pipeline
 
     @property
-    def outbox(self) -> Any:
+    def outbox(self) -> Outbox | None:
         """The outbox given, or None."""
         return self._outbox
 
@@ -166,11 +191,30 @@ class ApiClient:
     ) -> None:
         await self.aclose()
 
+    def stats(self) -> ClientStats:
+        """Return how the client stands now: endpoints and their limits, circuits, tokens, outbox, batches."""
+        return self.watch.stats()
+
     async def aclose(self) -> None:
-        """Close the session, if it is the client's own. A closed client makes no more calls."""
+        """End what the client has begun, then close the session if it is the client's own.
+
+        It waits for notices of an ``Alert`` and for a token refresh under way, so that neither is lost, each
+        for a bounded time. A closed client makes no more calls.
+        """
         self._closed = True
-        if self._owns_session and self._session is not None:
-            await self._session.close()
+        self.watch.close()
+        try:
+            if self._outbox is not None:
+                self._outbox.detach(self)
+                await self._outbox.aclose()
+            for alert in self._pipeline:
+                if isinstance(alert, Alert):
+                    await alert.aclose()
+            if hasattr(self._credentials, "aclose"):
+                await self._credentials.aclose()
+        finally:
+            if self._owns_session and self._session is not None:
+                await self._session.close()
 
     def request(self, method: str, path: str, **options: Unpack[CallOptions]) -> PendingCall:
         """Prepare a call; nothing is sent before it is awaited or entered.
@@ -273,6 +317,7 @@ class ApiClient:
         cost: int = 1,
         defer: bool | None = None,
         buffer_body: bool = False,
+        max_body: Any = _UNSET,
         **request: Any,
     ) -> ClientResponse:
         """Make the call that *pending* stands for; what awaiting it does. See ``request`` for the options."""
@@ -294,7 +339,7 @@ class ApiClient:
             origin=self._origin,
             deadline=self._timeout if timeout is None else timeout,
             buffered=buffered,
-            max_body=self._max_body,
+            max_body=self._max_body if max_body is _UNSET else max_body,
             idempotency_key=idempotency_key,
             priority=priority,
             cost=cost,
@@ -304,6 +349,20 @@ class ApiClient:
         )
         return await self._exchange(call, self._chain if pipeline is None else (pipeline,), request)
 
+    async def defer(self, method: str, path: str, **options: Unpack[DeferOptions]) -> Ticket:
+        """Store a call in the outbox without trying it; once this returns, it is on the disk.
+
+        Args:
+            method: Any case; a POST or PATCH needs a key, given or made by ``Idempotency``.
+            path: As for ``request``.
+            **options: See ``DeferOptions``.
+
+        Raises:
+            OutboxError: It was not stored.
+            InvalidRequest: It cannot be built, or must not be sent more than once.
+        """
+        return await postponed(self, self._outbox, method, path, dict(options))
+
     async def send(self, intent: Intent, *, timeout: float | None = None) -> ClientResponse:  # noqa: ASYNC109
         """Make the call that *intent* stands for, through the client's chain, without deferring it again.
 
@@ -311,46 +370,42 @@ class ApiClient:
             intent: As an outbox kept it.
             timeout: Total seconds; None means the client's.
         """
-        call = Call(
-            intent.method,
-            intent.endpoint,
-            key=(str(self._origin), intent.endpoint),
-            url=URL(str(self._origin) + "/" + intent.path.lstrip("/"), encoded=True),
-            time=asyncio.get_running_loop().time,
-            origin=self._origin,
-            deadline=self._timeout if timeout is None else timeout,
-            buffered=True,
-            max_body=self._max_body,
-            idempotency_key=intent.idempotency_key,
-            log=self._log,
-            defer=False,
-        )
-        request: dict[str, Any] = {"headers": dict(intent.headers)}
-        if intent.body:
-            request["data"] = intent.body
+        deadline = self._timeout if timeout is None else timeout
+        call, request = resumed(intent, self._origin, pipeline=self._pipeline, deadline=deadline, log=self._log)
+        call.max_body = self._max_body
         return await self._exchange(call, self._chain, request)
 
-    async def _exchange(self, call: Call, chain: tuple[Pipeline], request: dict[str, Any]) -> ClientResponse:
+    def _exchange(self, call: Call, chain: tuple[Pipeline], request: dict[str, Any]) -> Awaitable[ClientResponse]:
+        return self.watch.over(call, chain[0].observer, self._exchanged(call, chain, request))
+
+    async def _exchanged(self, call: Call, chain: tuple[Pipeline], request: dict[str, Any]) -> ClientResponse:
         session = self._session
         if session is None or self._closed:
             session = self._open()
         if not self._owns_session:
             request["headers"] = {**self._headers, **request.get("headers", {})}
+        request["allow_redirects"] = request["raise_for_status"] = False
+        request["timeout"] = _BUFFERED if call.buffered else _STREAMED
+        if call.method in _WITH_BODY and request.get("data") is None and request.get("json") is None:
+            # aiohttp would declare application/octet-stream for a body that is not there.
+            request.setdefault("skip_auto_headers", ("Content-Type",))
         token = CALL.set(call)
         try:
-            response = await session.request(
-                call.method,
-                call.url,
-                allow_redirects=False,
-                raise_for_status=False,
-                middlewares=chain,
-                timeout=_BUFFERED if call.buffered else _STREAMED,
-                **request,
-            )
+            response = await session.request(call.method, call.url, middlewares=chain, **request)
             if response.status in REDIRECTS:
-                response = await self._follow(session, call, chain, response, request)
-            if call.buffered and not call.body_read:
-                await read_body(response, self._max_body)
+                response = await follow(
+                    session,
+                    call,
+                    response,
+                    request,
+                    chain=chain,
+                    redirects=self._redirects,
+                    endpoint=self._targets.endpoint,
+                )
+            if not call.buffered:
+                cap(response, call.max_body)
+            elif not call.body_read:
+                await read_body(response, call.max_body)
         except ApiError as error:
             call.stamp(error)
             raise
@@ -364,61 +419,9 @@ class ApiClient:
             CALL.reset(token)
         return response
 
-    async def _follow(
-        self,
-        session: ClientSession,
-        call: Call,
-        chain: tuple[Pipeline],
-        response: ClientResponse,
-        request: dict[str, Any],
-    ) -> ClientResponse:
-        trail = Trail(call.method, call.url)
-        while True:
-            try:
-                hop = next_hop(response.status, response.headers.get("Location"), method=call.method, url=call.url)
-                if hop is None:
-                    return response
-                trail.add(hop)
-                if not hop.keep_body:
-                    request = {key: value for key, value in request.items() if key not in {"data", "json", "params"}}
-                elif not isinstance(request.get("data"), _REPEATABLE_DATA):
-                    raise BodyNotReplayable("The server redirects a request whose body can be sent only once")
-            finally:
-                if response.status in REDIRECTS:
-                    response.release()
-            request = {key: value for key, value in request.items() if key != "params"}
-            call.method, call.url = hop.method, hop.url
-            call.key = (call.key[0], self._targets.endpoint(hop.method, hop.url.raw_path))
-            response = await session.request(
-                hop.method,
-                hop.url,
-                allow_redirects=False,
-                raise_for_status=False,
-                middlewares=chain,
-                timeout=_BUFFERED if call.buffered else _STREAMED,
-                **request,
-            )
-
     def _open(self) -> ClientSession:
         if self._closed:
             raise RuntimeError("this ApiClient is closed; make a new one")
         if self._session is None:
-            self._session = ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._connections),
-                cookie_jar=aiohttp.CookieJar() if self._cookies else aiohttp.DummyCookieJar(),
-                headers=self._headers,
-                timeout=_BUFFERED,
-            )
+            self._session = open_session(headers=self._headers, timeout=_BUFFERED, **self._session_options)
         return self._session
-
-
-def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return *headers* as a dict.
-
-    Raises:
-        InvalidRequest: A name or value has a control character (RFC 9110 section 5.5); the value is not shown.
-    """
-    for name, value in headers.items():
-        if _CONTROL.search(name) or not name or _CONTROL.search(value):
-            raise InvalidRequest(f"header {name!r} must be text without control characters (value not shown)")
-    return dict(headers)

@@ -11,6 +11,7 @@ from apiclient.middleware.errors import Banned, Forbidden, PermissionMissing, Sc
 
 _LONGEST: Final = 4096
 _REMAINING: Final = ("x-ratelimit-remaining", "x-rate-limit-remaining", "ratelimit-remaining")
+_SCOPES: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e ]{1,256}")  # RFC 6749 section 3.3
 _SCOPE_NAMED: Final = re.compile(
     r"""\bscopes?\b[\s:='"`\[(]*(?:is |are |named )?['"`]?([a-z0-9_]+(?:[.:/-]+[a-z0-9_]+)+)"""
 )
@@ -66,7 +67,8 @@ def diagnose_403(
     """
     for challenge in challenges:
         if challenge.params.get("error", "").lower() == "insufficient_scope":
-            return ScopeMissing, {"scope": challenge.params.get("scope") or None}
+            scope = challenge.params.get("scope", "")
+            return ScopeMissing, {"scope": scope if _SCOPES.fullmatch(scope) else None}
     fields = any_case(headers)
     if "retry-after" in fields or any((field(fields, name, 64) or "").strip() == "0" for name in _REMAINING):
         return Banned, {}

@@ -6,16 +6,23 @@ from apiclient.middleware.credential import Credential, Token
 _BOOKED_ABOVE = 0.001
 
 
-async def token_for(call: Call, own: Credential) -> Token:
-    """Return a token for *call*: of the credential chosen for it, else of *own*.
+def ready(credential: Credential) -> Token | None:
+    """Return the token that *credential* has at hand, or None where it must be awaited or cannot say.
 
-    A wait of more than a millisecond is booked as ``token``.
+    A credential may offer ``current() -> Token | None`` beside the protocol: most requests then need no
+    coroutine for their token.
+    """
+    current = getattr(credential, "current", None)
+    return None if current is None else current()
+
+
+async def token_for(call: Call, credential: Credential) -> Token:
+    """Wait for a token of *credential*; more than a millisecond of it is booked as ``token``.
 
     Raises:
         CredentialsRejected: The credential is refused for good.
         TokenUnavailable: No token could be had just now.
     """
-    credential = own if call.credential is None else call.credential
     asked = call.time()
     try:
         return await credential.token()

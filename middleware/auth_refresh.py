@@ -8,7 +8,7 @@ from apiclient.middleware._body import discard, replayable
 from apiclient.middleware._call import Call, joined, opened
 from apiclient.middleware._challenge import parse_challenges
 from apiclient.middleware._keyed import Keyed
-from apiclient.middleware._token import token_for
+from apiclient.middleware._token import ready, token_for
 from apiclient.middleware.credential import Credential, Token
 
 
@@ -21,7 +21,9 @@ class AuthRefresh:
     and the calls to it do not wear out the token endpoint or everybody else's token.
 
     List it outside ``RateLimit`` and ``Authorize``, so that the resend takes a slot and the new token, and
-    inside ``Retry``, so that it costs no attempt.
+    inside ``Retry``, so that it costs no attempt. In an ``ApiClient`` it also waits for the token before the
+    request waits for its slot, so that no slot is held meanwhile, and a call whose credential is refused fails
+    at once.
 
     Args:
         credential: The one that ``Authorize`` attaches.
@@ -48,13 +50,16 @@ class AuthRefresh:
         call = joined()
         if call is None:
             return await opened(self, request, handler)
+        credential = self._credential if call.credential is None else call.credential
+        if call.origin is not None and ready(credential) is None:
+            await token_for(call, credential)
         sendable = replayable(request)
         response = await handler(request)
         rejected = call.token
         if response.status != 401 or rejected is None:
             return response
         try:
-            if not self._replaced(rejected, response, call):
+            if not (self._worth_a_refresh(response, rejected, call) and credential.invalidate(rejected) is not False):
                 return response
         except BaseException:
             response.close()
@@ -64,16 +69,12 @@ class AuthRefresh:
             return response
         discard(response, request)
         call.emit(logging.INFO, "auth.rejected", status=401)
-        await token_for(call, self._credential)  # before the resend waits for its slot, so that none is held meanwhile
+        await token_for(call, credential)
         call.resending()
         again = await handler(request)
         if again.status == 401 and call.token is not None:
             self._refusals.get(call.key, call.time()).note(call.token, call.time() + self._quiet)
         return again
-
-    def _replaced(self, rejected: Token, response: ClientResponse, call: Call) -> bool:
-        credential = self._credential if call.credential is None else call.credential
-        return self._worth_a_refresh(response, rejected, call) and credential.invalidate(rejected) is not False
 
     def _worth_a_refresh(self, response: ClientResponse, rejected: Token, call: Call) -> bool:
         refusal = self._refusals.peek(call.key)

@@ -29,6 +29,7 @@ class Token:
     ) -> None:
         line = value if scheme is None else f"{scheme} {value}"
         if any(ord(character) < 0x20 or ord(character) == 0x7F for character in line):
+            del value, line  # error reporters show the locals of a constructor that fails
             raise ValueError("token must not contain control characters (value not shown)")
         self.value = value
         self.header = header

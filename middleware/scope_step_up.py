@@ -61,7 +61,7 @@ class ScopeStepUp:
         discard(response, request)
         call.emit(logging.INFO, "auth.scope_step_up", credential=repr(wider))
         call.credential = wider
-        await token_for(call, wider)  # before the resend waits for its slot, so that none is held meanwhile
+        await token_for(call, wider)
         call.resending()
         again = await handler(request)
         if again.status != 403:

@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 
 from apiclient import ApiClient, Pipeline, errors
+from apiclient.credentials import StaticToken
 from apiclient.middleware import Retry
 from tests.conftest import Peer
 
@@ -231,3 +232,17 @@ async def test_a_file_is_sent_again_from_where_it_stood(peer: Peer, tmp_path: Pa
         async with ApiClient(peer.url) as client:
             await client.put("/x", data=file)
     assert [body for _, _, body in peer.seen] == [b"456789"] * 2
+
+
+async def test_closing_waits_for_a_refresh_under_way(peer: Peer) -> None:
+    """A rotated refresh token is not lost because the client is closed at that moment."""
+    ended: list[str] = []
+
+    class Slow(StaticToken):
+        async def aclose(self) -> None:
+            await asyncio.sleep(0)
+            ended.append("credential")
+
+    async with ApiClient(peer.url, credentials=Slow("t")) as client:
+        await client.get("/x")
+    assert ended == ["credential"]
