@@ -15,6 +15,8 @@ _FORBIDDEN = re.compile(r"[\x00-\x20\x7f\\]")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _SPLIT = re.compile(r"\{([^{}]*)\}")
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class Target:
@@ -28,6 +30,8 @@ class Target:
     __slots__ = ("_authority", "_literals", "_names", "_scheme", "_template", "_url", "endpoint", "key")
 
     def __init__(self, base: URL, method: str, template: str, templates: Templates) -> None:
+        if _TOKEN.fullmatch(method) is None:
+            raise InvalidRequest("the method must be a token such as GET (value not shown)")
         path, _, query = template.partition("?")
         self._names = parameters_of(path)
         self._template = template
@@ -94,6 +98,21 @@ def segment_of(name: str, value: Any) -> str:
         return quote(text, safe="")
     except UnicodeEncodeError as error:
         raise InvalidRequest(f"path parameter {name!r} is not valid text: {error.reason}") from error
+
+
+def checked_headers(headers: Mapping[str, Any]) -> dict[str, str]:
+    """Return *headers* as a dict.
+
+    Raises:
+        InvalidRequest: A name is no token, or a value has a control character (RFC 9110 sections 5.1 and 5.5); the
+            value is not shown.
+    """
+    for name, value in headers.items():
+        if not isinstance(value, str) or _CONTROL.search(value):
+            raise InvalidRequest(f"header {name!r} must be text without control characters (value not shown)")
+        if _TOKEN.fullmatch(name) is None:
+            raise InvalidRequest(f"header {name!r} has a name with characters that no name may have")
+    return dict(headers)
 
 
 def base_of(base_url: str | URL) -> URL:

@@ -11,12 +11,12 @@ from aiohttp import ClientResponse, ClientSession, ClientTimeout
 from yarl import URL
 
 from apiclient._follow import follow
-from apiclient._session import check_transport, open_session
+from apiclient._session import check_encrypted, check_transport, open_session
 from apiclient._target import Targets, base_of, checked_headers
 from apiclient._watch import Watch
 from apiclient.batch import BatchResult, Request, run_batch
 from apiclient.middleware import Alert, Retry
-from apiclient.middleware._body import cap, read_body
+from apiclient.middleware._body import cap, read_in_time
 from apiclient.middleware._call import CALL, Call
 from apiclient.middleware._endpoint import Templates
 from apiclient.middleware._events import EventLog
@@ -75,9 +75,13 @@ class PendingCall:
         self._response = await self._client.perform(self, self._method, self._path, buffered=False, **self._options)
         return self._response
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._response is not None:
             self._response.release()
+        if isinstance(error, ApiError) and error.request is None and self.call is not None:
+            self.call.stamp(error)
 
 
 class ApiClient:
@@ -102,6 +106,7 @@ class ApiClient:
         proxy: URL of a proxy for the client's own session.
         tls: For a private authority or a client's certificate; None means the system's authorities. Servers are
             always verified, unless this very object says otherwise.
+        allow_http: Whether credentials may go over plain http to a host that is not this machine.
         logger: A structlog or stdlib logger for events; None means structlog where the application has
             configured it, else the stdlib logger ``apiclient``.
         debug: Print the waterfall of each call that fails to standard error, for a person at work.
@@ -128,6 +133,7 @@ class ApiClient:
         trust_env: bool = False,
         proxy: str | None = None,
         tls: ssl.SSLContext | None = None,
+        allow_http: bool = False,
         logger: Any = None,
         debug: bool = False,
     ) -> None:
@@ -156,6 +162,8 @@ class ApiClient:
         self._headers = {**_DEFAULT_HEADERS, **(checked_headers(headers) if headers is not None else {})}
         self._max_body = max_body
         check_transport(session=session, proxy=proxy, tls=tls, trust_env=trust_env)
+        if credentials is not None and not allow_http:
+            check_encrypted(self._base)
         self._session_options: dict[str, Any] = {
             "connections": connections, "cookies": cookies, "trust_env": trust_env, "proxy": proxy, "tls": tls
         }  # fmt: skip
@@ -405,7 +413,7 @@ class ApiClient:
             if not call.buffered:
                 cap(response, call.max_body)
             elif not call.body_read:
-                await read_body(response, call.max_body)
+                await read_in_time(response, call)
         except ApiError as error:
             call.stamp(error)
             raise

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 from apiclient.batch import BatchResult, Request
 from apiclient.client import ApiClient
@@ -109,7 +109,7 @@ class TokenLog:
 
     def log(self, level: int, event: str, **fields: Any) -> None:  # noqa: ARG002 - a logger's signature
         """Take an event."""
-        if event == "token.issued":
+        if event == "auth.token_issued":
             self._tally.tokens += 1
 
 
@@ -219,18 +219,23 @@ async def run_demo(
     """
     groups = kinds(paced)
     tally = Tally()
-    quotas = {name: (QUOTA, PERIOD) for name in PACED} | {"GET /v1/employees": None}
+    quotas = dict.fromkeys(PACED, (QUOTA, PERIOD)) | {"GET /v1/employees": None}
     loop = asyncio.get_running_loop()
     async with Sandbox(seed=seed, limits=quotas, token_lifetime=4.0, latency=0.5, client_secret=SECRET) as sandbox:
         credentials = ClientCredentials(
-            token_url=sandbox.token_url, client_id="demo", client_secret=SECRET, logger=TokenLog(tally)
+            token_url=sandbox.token_url,
+            client_id="demo",
+            client_secret=SECRET,
+            logger=TokenLog(tally),
+            now=loop.time,
         )
         began = loop.time()
         midway = loop.call_later(PERIOD * paced / QUOTA / 2, sandbox.revoke_tokens)
         try:
             async with ApiClient(sandbox.api_url, credentials=credentials, logger=_quiet()) as client:
                 async for result in client.batch(_shuffled(groups, seed), concurrency=concurrency):
-                    tally.add(groups[result.id], result)
+                    kind = groups[cast("int", result.id)]
+                    tally.add(kind, result)
                     tell(tally, groups)
         finally:
             midway.cancel()

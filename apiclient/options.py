@@ -23,6 +23,7 @@ class CallOptions(TypedDict, total=False):
         cost: Slots of a quota that one wire request takes.
         defer: Whether it may go to the outbox; None leaves that to ``Defer``.
         buffer_body: Take a streamed request body into memory first, so that it can be sent again.
+        max_body: Largest response body in bytes after decompression, in place of the client's; None for any.
         compress: As in aiohttp.
         chunked: As in aiohttp.
         expect100: As in aiohttp.
@@ -44,9 +45,24 @@ class CallOptions(TypedDict, total=False):
     cost: int
     defer: bool | None
     buffer_body: bool
+    max_body: int | None
     compress: str | bool | None
     chunked: bool | None
     expect100: bool
     read_bufsize: int | None
     skip_auto_headers: Iterable[str] | None
     trace_request_ctx: Any
+
+
+class DeferOptions(CallOptions, total=False):
+    """What can be said of a call that is stored and not made.
+
+    Attributes:
+        delay: Seconds before which it is not sent.
+        lifetime: Seconds after which it is given up; None means the outbox's.
+        dedupe: While a call with the same text here is pending, this one is taken for it and not stored.
+    """
+
+    delay: float
+    lifetime: float | None
+    dedupe: str | None

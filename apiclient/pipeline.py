@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, overload
 
-from aiohttp import ClientHandlerType, ClientMiddlewareType, ClientRequest, ClientResponse
+from aiohttp import ClientHandlerType, ClientMiddlewareType, ClientRequest, ClientResponse, ClientResponseError, hdrs
 
 from apiclient.middleware import (
     AccessLog,
@@ -27,9 +27,11 @@ from apiclient.middleware import (
 )
 from apiclient.middleware._body import read_body
 from apiclient.middleware._call import Call, joined, opened
+from apiclient.middleware._severed import check, watch
 from apiclient.middleware._transport import transport_error
 from apiclient.middleware.credential import Credential
 from apiclient.middleware.errors import ApiError
+from apiclient.redirects import REDIRECTS
 
 _DEBUG = logging.DEBUG
 _RULES: tuple[tuple[type[Any], type[Any], str], ...] = (
@@ -64,7 +66,11 @@ _RULES: tuple[tuple[type[Any], type[Any], str], ...] = (
     (Fallback, StatusErrors, "Fallback answers errors, and would see only responses"),
     (Fallback, Retry, "Fallback would answer for a failure that a retry may still settle"),
     (Retry, ConcurrencyLimit, "a call would keep its place while it waits to be sent again"),
-    (ConcurrencyLimit, RateLimit, "requests would wait for a place with a slot of the quota running out in their hands"),
+    (
+        ConcurrencyLimit,
+        RateLimit,
+        "requests would wait for a place with a slot of the quota running out in their hands",
+    ),
 )
 
 
@@ -252,8 +258,12 @@ async def _send(request: ClientRequest) -> ClientResponse:
     failure: BaseException | None = None
     try:
         response = await call.transport(request)
-        if call.buffered and response.status < 400:
+        if response.status < 200:
+            _refuse_switch(request, response)
+        watch(response)
+        if call.buffered and response.status < 400 and response.status not in REDIRECTS:
             await read_body(response, call.max_body)
+            check(response)
             call.body_read = True
         return response
     except BaseException as error:
@@ -266,6 +276,16 @@ async def _send(request: ClientRequest) -> ClientResponse:
         if call.watchers or call.log.enabled(_DEBUG):
             _announce(call, None if response is None else response.status, failure, spent)
         del failure  # It holds this frame through its traceback.
+
+
+def _refuse_switch(request: ClientRequest, response: ClientResponse) -> None:
+    """Take no 1xx for an answer, unless the request asked for another protocol."""
+    if hdrs.UPGRADE not in request.headers:
+        # aiohttp keeps a connection that switched protocols until somebody closes it.
+        response.close()
+        raise ClientResponseError(
+            response.request_info, (), status=response.status, message=f"Final status {response.status}"
+        )
 
 
 def _announce(call: Call, status: int | None, failure: BaseException | None, spent: float) -> None:

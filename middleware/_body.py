@@ -6,10 +6,12 @@ from typing import Any
 import aiohttp
 from aiohttp import ClientRequest, ClientResponse, hdrs
 
-from apiclient.middleware._call import joined
-from apiclient.middleware.errors import BodyTooLarge
+from apiclient.middleware._call import Call, joined
+from apiclient.middleware._capped_stream import CappedStream
+from apiclient.middleware.errors import BodyTooLarge, DeadlineExceeded, UnexpectedContentType
 
 _DRAIN_SECONDS = 2.0
+_NO_CODING = frozenset({"", "identity"})
 
 
 def replayable(request: ClientRequest) -> bool:
@@ -66,46 +68,65 @@ async def read_body(response: ClientResponse, limit: int | None) -> None:
 
     Raises:
         BodyTooLarge: There are more; the connection is closed.
+        UnexpectedContentType: It is encoded more than once.
         aiohttp.ClientPayloadError: The body ends early or is garbled.
     """
-    if limit is None or _fits(response, limit):
-        await response.read()
-        return
+    if hdrs.CONTENT_ENCODING not in response.headers:
+        length = response.content_length
+        if limit is None or (length is not None and length <= limit):
+            await response.read()
+            return
     content = response.content
-    # aiohttp offers no limit of its own: its read() is given a stream that has one.
-    response.content = _Capped(content, limit)  # type: ignore[assignment]
+    cap(response, limit)
     try:
         await response.read()
     finally:
         response.content = content
 
 
-def _fits(response: ClientResponse, limit: int) -> bool:
-    if hdrs.CONTENT_ENCODING in response.headers:
-        return False
-    length = response.content_length
-    return length is not None and length <= limit
+async def read_in_time(response: ClientResponse, call: Call) -> None:
+    """Read a body that nothing in the chain of *call* has read: the chain's time limits do not cover it.
+
+    Args:
+        response: Not yet read.
+        call: Whose ``max_body`` and deadline hold.
+
+    Raises:
+        DeadlineExceeded: The call's time was up first; the connection is closed.
+        BodyTooLarge: As of ``read_body``, whose other errors are raised likewise.
+    """
+    try:
+        async with asyncio.timeout(None if call.deadline is None else call.remaining()):
+            await read_body(response, call.max_body)
+    except TimeoutError as error:
+        if isinstance(error, aiohttp.ClientError):
+            raise
+        raise DeadlineExceeded("The call's time was up before the whole body had arrived") from None
 
 
-class _Capped:
-    """A stream that gives up once *limit* bytes have come out of it."""
+def cap(response: ClientResponse, limit: int | None) -> None:
+    """Let no more than *limit* bytes come out of the body of *response*, however it is read.
 
-    def __init__(self, stream: aiohttp.StreamReader, limit: int) -> None:
-        self._stream = stream
-        self._limit = limit
+    Args:
+        response: Not yet read.
+        limit: Most bytes, after decompression, or None.
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    async def read(self) -> bytes:
-        blocks: list[bytes] = []
-        size = 0
-        async for block in self._stream.iter_any():
-            room = self._limit - size
-            size += len(block)
-            blocks.append(block[:room])
-            if size > self._limit:
-                error = BodyTooLarge(f"The body is over the limit of {self._limit} bytes")
-                error.partial = b"".join(blocks)  # type: ignore[attr-defined]
-                raise error
-        return b"".join(blocks)
+    Raises:
+        UnexpectedContentType: It is encoded more than once: aiohttp decodes one coding, so the caller would get
+            compressed bytes in place of the body, and a chain of codings is how a bomb gets past a limit.
+    """
+    headers = response.headers
+    if hdrs.CONTENT_ENCODING in headers:
+        codings = [each for line in headers.getall(hdrs.CONTENT_ENCODING) for each in line.split(",")]
+        if sum(each.strip().lower() not in _NO_CODING for each in codings) > 1:
+            response.close()
+            raise UnexpectedContentType(
+                f"The body is encoded {len(codings)} times (Content-Encoding), and one coding is decoded",
+                status=response.status,
+                hint="Ask for Accept-Encoding: identity, or tell the API's operator",
+            )
+    elif limit is not None and response.content_length is not None and response.content_length <= limit:
+        return
+    if limit is not None:
+        # aiohttp offers no limit of its own: readers are given a stream that has one.
+        response.content = CappedStream(response, limit)  # type: ignore[assignment]

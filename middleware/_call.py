@@ -3,7 +3,7 @@
 import asyncio
 import math
 import random
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -20,6 +20,7 @@ from apiclient.middleware.errors import ApiError, Attempt, DeadlineExceeded, Inv
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
 
 Middleware = Callable[[ClientRequest, ClientHandlerType], Awaitable[ClientResponse]]
+Watcher = Callable[[str, Mapping[str, Any]], None]
 
 
 class Call:
@@ -51,13 +52,17 @@ class Call:
         stopped: Why no further attempt was made, or None.
         credential: The credential chosen for this call instead of the client's, or None.
         token: The token attached last, or None.
+        watchers: Each is called with the name and fields of every event of the call, whatever the log's level, and
+            with ``wait`` (``kind``, ``seconds``) after each wait. They must neither block nor raise.
+        trace_id: The OpenTelemetry trace that the call is part of, as 32 hex digits, or None.
         extra: Room for custom middlewares; keys are theirs.
     """
 
     __slots__ = (
         "__weakref__", "_extra", "_id", "aborted", "bare", "body_read", "buffer_body", "buffered", "cost",
-        "credential", "deadline", "defer", "endpoint", "idempotency_key", "key", "log", "max_body", "method", "network", "origin", "priority", "resends", "started",
-        "stopped", "time", "token", "trail", "transport", "url", "waits", "wire",
+        "credential", "deadline", "defer", "endpoint", "idempotency_key", "key", "log", "max_body", "method", "network",
+        "origin", "priority", "resends", "started", "stopped", "time", "token", "trace_id", "trail", "transport",
+        "url", "waits", "watchers", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -135,6 +140,8 @@ class Call:
         self.credential: Credential | None = None
         self.token: Token | None = None
         self.transport: ClientHandlerType | None = None
+        self.watchers: tuple[Watcher, ...] = ()
+        self.trace_id: str | None = None
         self._id: str | None = None
         self._extra: dict[Any, Any] | None = None
 
@@ -195,10 +202,20 @@ class Call:
     def waited(self, kind: str, seconds: float) -> None:
         """Book *seconds* of waiting under *kind*."""
         self.waits[kind] = self.waits.get(kind, 0.0) + seconds
+        for watch in self.watchers:
+            watch("wait", {"kind": kind, "seconds": seconds})
+
+    def wants(self, level: int) -> bool:
+        """Return whether anybody would see an event of *level*: the log, or who watches the call."""
+        return bool(self.watchers) or self.log.enabled(level)
 
     def emit(self, level: int, event: str, **fields: Any) -> None:
         """Record a structured event about this call; nearly free where the level is filtered out."""
+        for watch in self.watchers:
+            watch(event, fields)
         if self.log.enabled(level):
+            if self.trace_id is not None:
+                fields["otel_trace_id"] = self.trace_id
             self.log.emit(level, event, call_id=self.id, endpoint=self.endpoint, **fields)
 
     def stamp(self, error: ApiError) -> None:
@@ -229,7 +246,7 @@ def current_call() -> Call:
 
 
 @contextmanager
-def calling(call: Call | None) -> Iterator[None]:
+def calling(call: Call | None) -> Generator[None, None, None]:
     """Make *call* the current one, or with None detach from any: for requests of a middleware's own."""
     token = CALL.set(call)
     try:

@@ -1,7 +1,8 @@
 """Structured events, to structlog or to stdlib logging, whichever the application uses."""
 
 import logging
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, cast
 
 import structlog
 
@@ -21,24 +22,22 @@ class EventLog:
 
     Args:
         logger: A structlog or stdlib logger, or None for the choice above.
+
+    Attributes:
+        enabled: Given a ``logging`` level, returns whether an event of it would be seen.
     """
 
-    __slots__ = ("_enabled", "_given", "_logger", "_stdlib")
+    __slots__ = ("_given", "_logger", "_stdlib", "enabled")
 
     def __init__(self, logger: Any = None) -> None:
         self._given = logger
         self._logger: Any = None
         self._stdlib = False
-        self._enabled: Any = None
+        # Replaced by the logger's own at the first question: it is asked on every request, and each frame costs.
+        self.enabled: Callable[[int], bool] = self._first
 
     def __repr__(self) -> str:
         return f"EventLog({self._given!r})" if self._given is not None else "EventLog()"
-
-    def enabled(self, level: int) -> bool:
-        """Return whether an event of *level* would be seen."""
-        if self._enabled is None:
-            self._bind()
-        return bool(self._enabled(level))
 
     def emit(self, level: int, event: str, **fields: Any) -> None:
         """Record *event* at *level* (a ``logging`` constant) with *fields*, if anybody listens."""
@@ -51,8 +50,8 @@ class EventLog:
         else:
             logger.log(level, event, **fields)
 
-    def _bind(self) -> None:
-        logger = self._given
+    def _first(self, level: int) -> bool:
+        logger: Any = self._given
         if logger is None and structlog.is_configured():
             logger = structlog.get_logger("apiclient")
         if logger is None:
@@ -60,11 +59,18 @@ class EventLog:
             if not logger.handlers:
                 logger.addHandler(logging.NullHandler())
         self._stdlib = isinstance(logger, logging.Logger)
-        if self._stdlib:
-            self._logger, self._enabled = logger, logger.isEnabledFor
+        if not self._stdlib and hasattr(logger, "bind"):
+            logger = logger.bind()
+        self._logger = logger
+        # Asked of the class: a logger of structlog's that proxies would take the question for an event.
+        kind = cast("Any", type(logger))
+        for name in ("is_enabled_for", "isEnabledFor"):
+            if hasattr(kind, name):
+                self.enabled = getattr(logger, name)
+                break
         else:
-            self._logger = logger.bind() if hasattr(logger, "bind") else logger
-            self._enabled = getattr(self._logger, "is_enabled_for", _always)
+            self.enabled = _always
+        return bool(self.enabled(level))
 
 
 def _always(_level: int) -> bool:

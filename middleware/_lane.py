@@ -2,26 +2,47 @@
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from apiclient.middleware._call import Call
+from apiclient.middleware._leases import Leases
 from apiclient.middleware._pacer import Pacer
+from apiclient.middleware._pacer_lesson import Lesson
 from apiclient.middleware._pacer_slot import Slot
+from apiclient.middleware._quota import Quota
 from apiclient.middleware.errors import RateLimited
 
 # Waking a great many at once would hold up everything else on the loop.
 _AT_ONCE = 256
+# Round trips after which the shortest of them says something.
+_WELL_KNOWN = 32
 
 
 class Lane:
-    """One key's pacer on one event loop."""
+    """One key's pacer on one event loop.
 
-    __slots__ = ("_loop", "_timer", "_timer_at", "pacer", "time")
+    Args:
+        pacer: Decides.
+        loop: Has the clock and the timer.
+        remember: Called with what was learned, when there is news.
+        leases: Where other processes draw from the same quota: this one's share.
+    """
 
-    def __init__(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
+    __slots__ = ("_listen_at", "_loop", "_remember", "_timer", "_timer_at", "leases", "pacer", "time")
+
+    def __init__(
+        self,
+        pacer: Pacer,
+        loop: asyncio.AbstractEventLoop,
+        remember: Callable[[Iterable[Lesson]], None],
+        leases: Leases | None = None,
+    ) -> None:
         self.pacer = pacer
-        self._loop = loop
+        self.leases = leases
+        self._listen_at = -math.inf
         self.time: Callable[[], float] = loop.time
+        self._loop = loop
+        self._remember = remember
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
 
@@ -47,17 +68,17 @@ class Lane:
         """
         pacer = self.pacer
         now = self.time()
-        if after is None and most is not None and len(pacer.queue) >= most:
-            raise RateLimited(
-                f"{most} requests are waiting for this quota already", retry_after=pacer.eta(now, call.cost)
-            )
-        wait = max(0.0, pacer.gate - now) if after is not None else pacer.eta(now, call.cost, call.priority)
+        if after is None:
+            wait = pacer.eta(now, call.cost, call.priority)
+            if most is not None and len(pacer.queue) >= most:
+                raise RateLimited(f"{most} requests are waiting for this quota already", retry_after=wait)
+        else:
+            wait = max(0.0, pacer.gate - now)
         if wait > min(longest, call.remaining()):
             raise refusal(wait)
-        deadline = min(now + longest, math.inf if call.deadline is None else call.deadline)
         if after is None:
-            slot = Slot(call.cost, call.priority, deadline)
-            pacer.join(slot, now)
+            slot = Slot(call.cost, call.priority, now + min(longest, call.remaining()))
+            pacer.join(slot)
         else:
             slot = pacer.again(after)
         slot.waiter = future = self._loop.create_future()
@@ -79,14 +100,12 @@ class Lane:
     def pump(self) -> None:
         """Wake those whose turn it is, and set the timer for the next."""
         pacer = self.pacer
-        if not pacer.queue:
+        if not pacer.queue.live:
             return
         now = self.time()
-        granted = pacer.due(now, _AT_ONCE)
-        for slot in granted:
-            if slot.waiter.done():
-                pacer.leave(slot)
-            else:
+        for slot in pacer.due(now, _AT_ONCE):
+            # One that was cancelled just now gives its slot back when its task runs.
+            if not slot.waiter.done():
                 slot.waiter.set_result(None)
         when = pacer.wake(now)
         if when is None:
@@ -98,16 +117,60 @@ class Lane:
         self._timer_at = when
         self._timer = self._loop.call_at(when, self._fire)
 
+    async def permit(self, slot: Slot, call: Call, leases: Leases, *, longest: float) -> None:
+        """Wait until the store has room for *slot* as well; give it back where that fails."""
+        if leases.take(self.time(), slot.cost):
+            return
+        try:
+            await leases.permit(call, slot.cost, longest=longest)
+        except BaseException:
+            self.pacer.leave(slot)
+            self.pump()
+            raise
+
+    def listens(self, now: float) -> bool:
+        """Return whether it is time to read again what accepting answers state: often enough, and not each time."""
+        if now < self._listen_at:
+            return False
+        meters = self.pacer.meters
+        self._listen_at = now + (min(meter.period for meter in meters) / 20 if meters else self.pacer.hush)
+        return True
+
     def sent(self, slot: Slot) -> None:
         """Note that the bytes of *slot* left."""
         self.pacer.sent(slot, self.time())
-
-    def over(self, slot: Slot, *, answered: bool) -> None:
-        """Note that *slot* was accepted, or that nobody knows what became of it."""
-        pacer = self.pacer
-        pacer.settle(slot, self.time(), answered=answered)
-        if pacer.queue:
+        if self._timer is None and self.pacer.queue.live:
+            # Only now is it known until when the slot is held.
             self.pump()
+
+    def over(self, slot: Slot, *, answered: bool, quotas: Iterable[Quota] = ()) -> None:
+        """Note that *slot* was accepted, by an answer that stated *quotas*, or (not *answered*) that nobody knows."""
+        pacer = self.pacer
+        now = self.time()
+        pacer.settle(slot, now, answered=answered)
+        if quotas:
+            pacer.stated(slot, quotas, now)
+            self._note()
+        if pacer.queue.live:
+            self.pump()
+
+    def unsent(self, slot: Slot) -> None:
+        """Give *slot* back: its request never left."""
+        if self.leases is not None:
+            self.leases.unused(slot.cost)
+        self.pacer.leave(slot)
+        self.pump()
+
+    def refused(self, slot: Slot, now: float, retry_after: float | None, quotas: Iterable[Quota]) -> None:
+        """Note that the server refused *slot* at *now*, and what it said."""
+        if self.leases is not None:
+            self.leases.landed(slot.cost, 0.0)
+        self.pacer.rejected(slot, now, retry_after=retry_after, quotas=quotas)
+        self._note()
+        self.halt(self.pacer.gate)
+        if self.leases is not None and self.pacer.gate > now:
+            self.leases.pause(self.pacer.gate - now)
+        self.pump()
 
     def halt(self, until: float) -> None:
         """Let nothing leave before *until*, and refuse those who cannot wait that long."""
@@ -116,6 +179,20 @@ class Lane:
         for slot in self.pacer.hopeless():
             if not slot.waiter.done():
                 slot.waiter.set_exception(refusal(self.pacer.gate - now))
+
+    def _counted(self, slot: Slot, now: float) -> float:
+        """Return how many seconds ago, at the latest, the server counted *slot*."""
+        if slot.sent > now:
+            return 0.0
+        took, trip = now - slot.sent, self.pacer.trip
+        slack = min((0.1 * meter.period for meter in self.pacer.meters), default=0.0)
+        # As long as the shortest round trip is not well known, all of it may have passed before.
+        return took - min(slack, took if trip.count < _WELL_KNOWN else max(0.0, took - trip.least))
+
+    def _note(self) -> None:
+        if self.pacer.news:
+            self.pacer.news = False
+            self._remember(self.pacer.lessons)
 
     def _fire(self) -> None:
         self._timer = None

@@ -4,7 +4,7 @@ import heapq
 import math
 from collections import deque
 
-from apiclient.middleware._pacer_slot import Slot, State
+from apiclient.middleware._pacer_slot import SENT, Slot
 
 _FINE = 4096
 
@@ -26,15 +26,21 @@ class Meter:
         used: Units held now.
         learned: Whether a server said so, rather than the user.
         fixed: Whether the server is known to count windows from the first request in them.
+        exact: Whether the period is known, rather than guessed.
+        shared: Whether other keys draw from it as well.
     """
 
     __slots__ = (
-        "_costs", "_expired", "_flying", "_grain", "_times", "fixed", "floor", "learned", "limit", "margin", "period", "slack",
-        "used",
+        "__weakref__", "_costs", "_expired", "_flying", "_grain", "_times", "exact", "fixed", "floor", "learned",
+        "limit", "margin", "period", "shared", "slack", "used",
     )  # fmt: skip
 
-    def __init__(self, limit: int, period: float, *, learned: bool = False, fixed: bool = False) -> None:
+    def __init__(
+        self, limit: int, period: float, *, learned: bool = False, fixed: bool = False, exact: bool = True
+    ) -> None:
         self.used = 0
+        self.exact = exact
+        self.shared = False
         self.fixed = fixed
         self.learned = learned
         self._costs: dict[float, int] = {}
@@ -68,7 +74,7 @@ class Meter:
             self.used -= self._costs.pop(heapq.heappop(times))
         while flying:
             slot = flying[0]
-            if slot.state is State.SENT:
+            if slot.state == SENT:
                 if slot.sent + self.slack + span > now:
                     break
                 self.used -= slot.cost
@@ -99,6 +105,12 @@ class Meter:
         """Give the place of *slot* back at once: the server never counted it."""
         if slot.sent > self._expired:
             self.used -= slot.cost
+
+    def share(self, units: int, until: float) -> None:
+        """Hold *units* that others have used, until their quota is renewed; below one there is nothing to hold."""
+        if units > 0:
+            self.used += units
+            self.settle(Slot(units), until - self.period - self.margin)
 
     def eta(self, now: float, cost: int) -> float:
         """Return a lower bound of the seconds until *cost* more units can have been granted."""

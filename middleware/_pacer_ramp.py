@@ -4,7 +4,7 @@ import math
 
 # One more than what people write as limits, so that the round that goes beyond one is refused once or twice.
 _COMMON = (1, 2, 3, 4, 6, 11, 16, 21, 26, 31, 41, 51, 61, 81, 101, 121, 151, 201, 251, 301, 401, 501, 601, 801, 1001)
-_COARSE = (1, 3, 6, 11, 21, *_COMMON[_COMMON.index(51) :])
+_COARSE = (1, 3, 6, 11, 21, 51, 76, 101, 151, 201, 301, 501, 801, 1001)
 # Round trips up to this long, in seconds, make small steps cheap.
 _QUICK = 0.01
 # A connection that took this long, in seconds, tells of the network.
@@ -24,11 +24,12 @@ class Ramp:
     Attributes:
         size: Requests in this round.
         out: Requests granted and not over.
+        proven: Largest round that met no refusal.
     """
 
     __slots__ = (
-        "_alone", "_began", "_budget", "_last", "_proven", "_reached", "_round", "_search", "_total", "_unsent",
-        "out", "size", "until",
+        "_alone", "_began", "_budget", "_hint", "_last", "_reached", "_round", "_search", "_total", "_unsent",
+        "out", "proven", "size", "until",
     )  # fmt: skip
 
     def __init__(
@@ -42,7 +43,8 @@ class Ramp:
     ) -> None:
         self.size = size
         self._search = search
-        self._proven = 0
+        self._hint = size if size > 1 else 0
+        self.proven = 0
         self._reached = 0
         self._budget = budget
         self._alone = alone
@@ -61,18 +63,21 @@ class Ramp:
         """Whether it has let through what it was there for."""
         return self._total >= self.until
 
-    def room(self, now: float, patience: float) -> float:
+    def room(self, now: float, patience: float, flights: int) -> float:
         """Return *now* if one more may leave, else when to look again.
 
         Args:
             now: Seconds.
             patience: Seconds after the last departure of a round after which no refusal is to be expected.
+            flights: Requests under way; few beside what has been proven pass freely.
         """
         if self._round < self.size:
             return now
-        if self.out <= self._proven // 16:
+        if self.out == 0:
             # Requests that were far apart prove nothing about a burst.
-            self._turn(patience, grow=self.out == 0 and self._last - self._began <= 1.0 and now - self._last <= 60.0)
+            self._turn(patience, grow=self._last - self._began <= 1.0 and now - self._last <= 60.0)
+            return now
+        if flights < self.proven // 16:
             return now
         first = self._total == 1 and self._alone is not None
         budget = self._alone if first and self._alone is not None else self._budget
@@ -84,8 +89,10 @@ class Ramp:
         self._turn(patience, grow=True)
         return now
 
-    def take(self, now: float) -> None:
-        """Note that a slot was granted."""
+    def take(self, now: float) -> bool:
+        """Note that a slot was granted; return whether it belongs to the round."""
+        if self._round >= self.size:
+            return False
         if self._round == 0:
             self._began = now
         self._last = now
@@ -93,6 +100,7 @@ class Ramp:
         self._total += 1
         self._unsent += 1
         self.out += 1
+        return True
 
     def sent(self, now: float) -> None:
         """Note a departure."""
@@ -108,10 +116,11 @@ class Ramp:
         self._round = 0
         if not grow:
             return
-        self._proven = max(self._proven, self.size)
+        self.proven = max(self.proven, self.size)
         self._reached += self.size
         if self._search and self._reached < _COMMON[-1]:
-            if self._total == self._reached > 1 and self._reached not in _COMMON:
+            if self._reached == self._hint:
+                # If a sibling's limit holds here too, one more shows it.
                 self.size = 1
             else:
                 steps = _COMMON if patience < _QUICK else _COARSE
@@ -161,17 +170,19 @@ class RoundTrip:
     Attributes:
         least: Seconds; infinite before the first.
         excess: Usual seconds beyond *least*.
+        count: Round trips so far.
         connect: Seconds from the first grant to its departure: mostly the making of a connection.
     """
 
-    __slots__ = ("_count", "_this", "connect", "excess", "least")
+    __slots__ = ("_renewed", "_this", "connect", "count", "excess", "least")
 
     def __init__(self) -> None:
         self.least = math.inf
         self.excess = 0.0
         self.connect = math.inf
         self._this = math.inf
-        self._count = 0
+        self.count = 0
+        self._renewed = 0
 
     def __repr__(self) -> str:
         return f"RoundTrip(least={self.least:.4g}, excess={self.excess:.4g})"
@@ -192,8 +203,8 @@ class RoundTrip:
             self.least = min(self.least, seconds)
         # One lost packet must not count for all.
         self.excess += 0.1 * (min(seconds - self.least, 4 * self.excess + 0.001) - self.excess)
-        self._count += 1
+        self.count += 1
         # A path that became longer is believed after some hundred round trips.
-        if self._count >= 512:
+        if self.count >= self._renewed + 512:
             self.least = self._this
-            self._this, self._count = math.inf, 0
+            self._this, self._renewed = math.inf, self.count

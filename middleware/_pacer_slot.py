@@ -3,19 +3,17 @@
 import heapq
 import math
 from collections import deque
-from enum import IntEnum
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 from apiclient.middleware._pacer_ramp import Ramp
 
-
-class State(IntEnum):
-    """Where a slot is in its life."""
-
-    WAITING = 0
-    GRANTED = 1
-    SENT = 2
-    OVER = 3
+# The states of a slot; plain integers, since they are compared several times for every request.
+WAITING: Final = 0
+GRANTED: Final = 1
+SENT: Final = 2
+OVER: Final = 3
+_NAMES: Final = ("waiting", "granted", "sent", "over")
 
 
 class Slot:
@@ -25,8 +23,7 @@ class Slot:
         cost: Units of the quota that it takes.
         priority: Higher goes first.
         deadline: Time after which it is of no use; infinite for never.
-        state: See ``State``.
-        joined: When it was asked for.
+        state: ``WAITING``, ``GRANTED``, ``SENT`` or ``OVER``.
         granted: When it was granted.
         sent: When its bytes left, as far as known; infinite before.
         epoch: Which knowledge of the limit it was granted under.
@@ -36,15 +33,16 @@ class Slot:
     """
 
     __slots__ = (
-        "cost", "deadline", "epoch", "granted", "joined", "order", "priority", "ramp", "refusals", "sent", "state", "waiter",
+        "cost", "deadline", "epoch", "granted", "order", "priority", "ramp", "refusals", "sent", "state",
+        "waiter",
     )  # fmt: skip
 
     def __init__(self, cost: int = 1, priority: int = 0, deadline: float = math.inf) -> None:
         self.cost = cost
         self.priority = priority
         self.deadline = deadline
-        self.state = State.WAITING
-        self.joined = self.granted = self.sent = math.inf
+        self.state: int = WAITING
+        self.granted = self.sent = math.inf
         self.epoch = 0
         self.refusals = 0
         self.order = 0
@@ -52,7 +50,7 @@ class Slot:
         self.waiter: Any = None
 
     def __repr__(self) -> str:
-        return f"Slot({self.state.name}, cost={self.cost}, priority={self.priority})"
+        return f"Slot({_NAMES[self.state]}, cost={self.cost}, priority={self.priority})"
 
 
 class Queue:
@@ -60,28 +58,35 @@ class Queue:
 
     Each eighth turn goes to whoever has waited longest, whatever the priority. Rejected requests come
     before everybody. Those that leave are skipped later, so that leaving costs nothing.
+
+    Attributes:
+        live: Slots that wait.
+        cost: Units that they want.
+        soonest: No deadline of theirs is before this.
     """
 
-    __slots__ = ("_again", "_choice", "_gone", "_lanes", "_live", "_next", "_turn", "cost")
+    __slots__ = ("_again", "_choice", "_gone", "_lanes", "_next", "_turn", "_units", "cost", "live", "soonest")
 
     def __init__(self) -> None:
         self._lanes: dict[int, deque[Slot]] = {}
-        self._again: list[tuple[int, Slot]] = []
+        self._again: list[tuple[int, int, Slot]] = []
         self._choice: deque[Slot] | None = None
-        self._live = 0
+        self.live = 0
         self._gone = 0
         self._next = 0
         self._turn = 0
         self.cost = 0
+        self.soonest = math.inf
+        self._units: dict[int, int] = {}
 
     def __len__(self) -> int:
-        return self._live
+        return self.live
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Slot]:
         """Iterate over the waiting slots, in no particular order."""
-        yield from (slot for _, slot in self._again if slot.state is State.WAITING)
+        yield from (slot for *_, slot in self._again if slot.state == WAITING)
         for lane in self._lanes.values():
-            yield from (slot for slot in lane if slot.state is State.WAITING)
+            yield from (slot for slot in lane if slot.state == WAITING)
 
     def push(self, slot: Slot) -> None:
         """Let *slot* wait behind all others of its priority."""
@@ -94,31 +99,36 @@ class Queue:
                 self._lanes = dict(sorted(self._lanes.items(), reverse=True))
                 self._choice = None
         lane.append(slot)
-        self._live += 1
+        self.live += 1
         self.cost += slot.cost
+        self._units[slot.priority] = self._units.get(slot.priority, 0) + slot.cost
+        self.soonest = min(self.soonest, slot.deadline)
 
     def push_again(self, slot: Slot) -> None:
         """Let *slot*, which was rejected, wait before all others, in the order in which they first came."""
-        heapq.heappush(self._again, (slot.order, slot))
-        self._live += 1
+        self._next += 1
+        heapq.heappush(self._again, (slot.order, self._next, slot))
+        self.live += 1
         self.cost += slot.cost
+        self._units[slot.priority] = self._units.get(slot.priority, 0) + slot.cost
+        self.soonest = min(self.soonest, slot.deadline)
 
     def head(self) -> Slot | None:
         """Return whose turn it is, or None."""
         while self._again:
-            if self._again[0][1].state is State.WAITING:
-                return self._again[0][1]
+            if self._again[0][2].state == WAITING:
+                return self._again[0][2]
             heapq.heappop(self._again)
             self._gone -= 1
         lane = self._choice
-        if lane is None or not lane or lane[0].state is not State.WAITING:
+        if lane is None or not lane or lane[0].state != WAITING:
             lane = self._choice = self._chosen()
         return None if lane is None else lane[0]
 
     def pop(self) -> None:
         """Take away what ``head`` returned."""
         if self._again:
-            slot = heapq.heappop(self._again)[1]
+            slot = heapq.heappop(self._again)[2]
         elif self._choice is not None:
             slot = self._choice.popleft()
             self._turn += 1
@@ -128,19 +138,17 @@ class Queue:
                 self._choice = None
         else:
             return
-        self._live -= 1
-        self.cost -= slot.cost
+        self._less(slot)
 
     def drop(self, slot: Slot) -> None:
         """Forget *slot*, which left the queue of its own accord (its state is no longer WAITING)."""
-        self._live -= 1
-        self.cost -= slot.cost
+        self._less(slot)
         self._gone += 1
-        if self._gone > 64 and self._gone > self._live:
-            self._again = [entry for entry in self._again if entry[1].state is State.WAITING]
+        if self._gone > 64 and self._gone > self.live:
+            self._again = [entry for entry in self._again if entry[2].state == WAITING]
             heapq.heapify(self._again)
             for priority, lane in list(self._lanes.items()):
-                kept = deque(slot for slot in lane if slot.state is State.WAITING)
+                kept = deque(slot for slot in lane if slot.state == WAITING)
                 self._lanes[priority] = kept
                 if not kept:
                     del self._lanes[priority]
@@ -149,14 +157,21 @@ class Queue:
 
     def ahead(self, priority: int) -> int:
         """Return how many units those wait for who would be served before a newcomer of *priority*."""
-        if len(self._lanes) < 2:
-            return self.cost if not self._lanes or next(iter(self._lanes)) >= priority else 0
-        return sum(len(lane) for rank, lane in self._lanes.items() if rank >= priority) + len(self._again)
+        return sum(units for rank, units in self._units.items() if rank >= priority)
+
+    def _less(self, slot: Slot) -> None:
+        self.live -= 1
+        self.cost -= slot.cost
+        left = self._units[slot.priority] - slot.cost
+        if left:
+            self._units[slot.priority] = left
+        else:
+            del self._units[slot.priority]
 
     def _chosen(self) -> deque[Slot] | None:
         eldest: deque[Slot] | None = None
         for priority, lane in list(self._lanes.items()):
-            while lane and lane[0].state is not State.WAITING:
+            while lane and lane[0].state != WAITING:
                 lane.popleft()
                 self._gone -= 1
             if not lane:

@@ -1,10 +1,10 @@
 """What a transport error of aiohttp says: was anything sent, and can it ever work?"""
 
-import re
 from typing import NamedTuple
 
 import aiohttp
 
+from apiclient.middleware._censored import censored
 from apiclient.middleware.errors import (
     ApiError,
     AttemptTimedOut,
@@ -32,8 +32,6 @@ class Fault(NamedTuple):
     permanent: bool = False
     local: bool = False
 
-
-_SECRETS = re.compile(r"(?<=://)[^\s/@'\"]+@|\?[^\s'\"]*")  # Userinfo and query.
 
 # The order matters: ClientConnectorError is a ClientOSError, and the timeouts are ClientConnectionErrors.
 _FAULTS: tuple[tuple[type[BaseException], Fault], ...] = (
@@ -84,8 +82,8 @@ def transport_error(error: BaseException, *, repeatable: bool) -> ApiError | Non
     fault = fault_of(error)
     if fault is None:
         return None
-    # aiohttp's messages quote the whole URL.
-    text = _SECRETS.sub("", str(error))
+    # aiohttp's messages quote the whole URL, and the error stays in the traceback as the cause.
+    text = str(error) if isinstance(error, ApiError) else censored(error)
     reason = f"{type(error).__name__}: {text}" if text else type(error).__name__
     if not fault.nothing_sent and not repeatable:
         return TransportOutcomeUnknown(f"No answer arrived, and the request may have been carried out ({reason})")
@@ -95,10 +93,11 @@ def transport_error(error: BaseException, *, repeatable: bool) -> ApiError | Non
         return ConnectFailed(
             f"No secure connection ({reason})", recoverable=False, hint="Check the server's certificate and host name"
         )
-    wording = {
+    wording: dict[type[ApiError], str] = {
         ConnectFailed: "No connection could be made",
         ConnectionLost: "The connection broke before the answer",
         AttemptTimedOut: "No answer within the time of the attempt",
         ResponseBroken: "The answer is not a whole HTTP response",
     }
-    return fault.kind(f"{wording.get(fault.kind, 'The request cannot be sent')} ({reason})")
+    recoverable = False if fault.permanent else None
+    return fault.kind(f"{wording.get(fault.kind, 'The request cannot be sent')} ({reason})", recoverable=recoverable)

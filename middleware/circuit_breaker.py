@@ -87,6 +87,7 @@ class CircuitBreaker:
         self._failure_ratio = failure_ratio
         self._cooldown = cooldown
         self._slow = slow
+        self._per = per
         self._per_origin = per == "origin"
         self._now = now
         self._last: Hashable = None

@@ -17,7 +17,9 @@
     ├── DeadlineExceeded, RateLimited, CircuitOpen       refused here, without a request
     ├── CredentialsRejected, TokenUnavailable            no token to send
     ├── InvalidRequest (also ValueError), BodyNotReplayable, ContentTypeMismatch   the request cannot go out so
-    ├── RedirectRefused, BodyTooLarge, UnexpectedContentType                       the answer is not acceptable
+    ├── RedirectRefused, BodyTooLarge                                              the answer is not acceptable
+    ├── UnexpectedContentType (also aiohttp.ContentTypeError), InvalidJson (also json.JSONDecodeError)
+    ├── OutboxError                                      the outbox could not take, or find, or record a call
     └── Deferred                                         kept in the outbox, to be sent later
 
 Each error carries ``hint`` (one sentence: what to do about it), ``recoverable`` (may the same call work
@@ -26,159 +28,24 @@ that failed) and ``request`` (method, endpoint, redacted URL). None of them hold
 query value or a body, so that a log of them leaks nothing.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple, Self
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, Self
 
 import aiohttp
-from aiohttp import RequestInfo
-from multidict import CIMultiDict, CIMultiDictProxy
-from yarl import URL
 
+from apiclient.middleware._error import AnswerError, ApiError, Attempt, RequestSummary, redacted, restored
 from apiclient.middleware._problem import Problem
 
 __all__ = [
-    "ApiError",
-    "Attempt",
-    "AttemptTimedOut",
-    "BadRequest",
-    "Banned",
-    "BodyNotReplayable",
-    "BodyTooLarge",
-    "CircuitOpen",
-    "Conflict",
-    "ConnectFailed",
-    "ConnectionLost",
-    "ContentTypeMismatch",
-    "CredentialsRejected",
-    "DeadlineExceeded",
-    "Deferred",
-    "Forbidden",
-    "InvalidRequest",
-    "NotFound",
-    "OutcomeUnknown",
-    "PermissionMissing",
-    "PreconditionFailed",
-    "RateLimited",
-    "RedirectRefused",
-    "RequestSummary",
-    "ResponseBroken",
-    "ScopeMissing",
-    "ServerError",
-    "ServerOutcomeUnknown",
-    "StatusError",
-    "TokenUnavailable",
-    "TooManyRequests",
-    "TransportError",
-    "TransportOutcomeUnknown",
-    "Unauthorized",
-    "UnexpectedContentType",
-    "UnprocessableContent",
-    "UnsupportedMediaType",
-    "WrongEndpoint",
-    "redacted",
-]
-
-
-class Attempt(NamedTuple):
-    """One wire request that did not settle the call.
-
-    Attributes:
-        status: Status of the answer, or None where none arrived.
-        error: Class name of the transport error, or None where an answer arrived.
-        wait: Seconds waited before the next attempt.
-        duration: Seconds from sending to the outcome.
-    """
-
-    status: int | None
-    error: str | None
-    wait: float
-    duration: float
-
-
-class RequestSummary(NamedTuple):
-    """What was asked, with nothing secret in it.
-
-    Attributes:
-        method: Upper case.
-        endpoint: ``METHOD template``.
-        url: Scheme, host, path and the names of the query's keys.
-    """
-
-    method: str
-    endpoint: str
-    url: str
-
-
-def redacted(url: URL) -> str:
-    """Return *url* without userinfo and fragment, and with the names of its query keys only."""
-    shown = str(url.with_user(None).with_fragment(None).with_query(None)) if url.raw_host else url.raw_path
-    keys = "&".join(dict.fromkeys(url.query))
-    return f"{shown}?{keys}" if keys else shown
-
-
-class ApiError(aiohttp.ClientError):
-    """Root of everything that this library raises from a call.
-
-    Attributes:
-        message: What happened.
-        hint: What to do about it, one sentence.
-        recoverable: Whether the same call may work later, unchanged.
-        retry_after: Seconds until then as the server or a policy says, or None.
-        attempts: Wire requests that this call made, as the server would count them.
-        trail: The attempts that failed, in order.
-        stopped: Why no further attempt was made, or None: ``attempts``, ``budget``, ``deadline``,
-            ``retry_after``, ``not_repeatable``, ``not_replayable``, ``verdict``.
-        request: What was asked, redacted; None when the error arose before a request existed.
-    """
-
-    recoverable: bool = False
-    hint: str = ""
-
-    def __init__(
-        self,
-        message: str = "",
-        *,
-        hint: str | None = None,
-        recoverable: bool | None = None,
-        retry_after: float | None = None,
-        attempts: int = 0,
-        trail: tuple[Attempt, ...] = (),
-        request: RequestSummary | None = None,
-    ) -> None:
-        Exception.__init__(self, message)
-        self.message = message
-        if hint is not None:
-            self.hint = hint
-        if recoverable is not None:
-            self.recoverable = recoverable
-        self.retry_after = retry_after
-        self.attempts = attempts
-        self.trail = trail
-        self.stopped: str | None = None
-        self.request = request
-
-    def __str__(self) -> str:
-        where = f"{self.request.endpoint}: " if self.request is not None else ""
-        tried = f" (after {self.attempts} attempts)" if self.attempts > 1 else ""
-        return f"{where}{self.message}{tried}" + (f". {self.hint}" if self.hint else "")
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self}>"
-
-    def __reduce__(self) -> tuple[Callable[..., "ApiError"], tuple[Any, ...]]:
-        return _restored, (type(self), self._state())
-
-    def _state(self) -> dict[str, Any]:
-        return dict(self.__dict__)
-
-    def _restore(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-
-
-def _restored(cls: type[ApiError], state: dict[str, Any]) -> ApiError:
-    error = cls.__new__(cls, state.get("message", ""))
-    error._restore(state)  # noqa: SLF001 - the unpickling half of __reduce__
-    return error
+    "ApiError", "Attempt", "AttemptTimedOut", "BadRequest", "Banned", "BodyNotReplayable", "BodyTooLarge",
+    "CircuitOpen", "Conflict", "ConnectFailed", "ConnectionLost", "ContentTypeMismatch", "CredentialsRejected",
+    "DeadlineExceeded", "Deferred", "Forbidden", "InvalidJson", "InvalidRequest", "NotFound", "OutboxError",
+    "OutcomeUnknown", "PermissionMissing", "PreconditionFailed", "RateLimited", "RedirectRefused", "RequestSummary",
+    "ResponseBroken", "ScopeMissing", "ServerError", "ServerOutcomeUnknown", "StatusError", "TokenUnavailable",
+    "TooManyRequests", "TransportError", "TransportOutcomeUnknown", "Unauthorized", "UnexpectedContentType",
+    "UnprocessableContent", "UnsupportedMediaType", "WrongEndpoint", "redacted",
+]  # fmt: skip
 
 
 class OutcomeUnknown(ApiError):
@@ -187,63 +54,31 @@ class OutcomeUnknown(ApiError):
     hint = "Look up whether it happened before asking again, or send it with an idempotency_key"
 
 
-class StatusError(ApiError, aiohttp.ClientResponseError):
+class StatusError(AnswerError):
     """The server answered with status 400 or above.
 
     Attributes:
-        status: The status code.
         problem: The parsed error body (RFC 9457 or the API's own JSON).
         trace_id: The server's identifier for this failure, or None.
-        headers: The few response headers that help and tell no secret.
     """
 
-    SHOWN_HEADERS: ClassVar[tuple[str, ...]] = (
-        "Accept", "Accept-Patch", "Accept-Post", "Allow", "Content-Type", "Date", "RateLimit", "RateLimit-Policy",
-        "Retry-After", "X-Request-Id",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        message: str = "",
-        *,
-        status: int,
-        problem: Problem | None = None,
-        url: URL | None = None,
-        method: str = "",
-        headers: Mapping[str, str] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        ApiError.__init__(self, message, **kwargs)
-        self.status = status
+    def __init__(self, message: str = "", *, status: int, problem: Problem | None = None, **kwargs: Any) -> None:
+        super().__init__(message, status=status, **kwargs)
         self.problem = problem
         self.trace_id = problem.trace_id if problem is not None else None
-        given = headers if headers is not None else {}
-        self.headers = CIMultiDict((name, given[name]) for name in self.SHOWN_HEADERS if name in given)
-        self._describe(method, URL(redacted(url)) if url is not None else URL())
 
     @classmethod
     def for_status(cls, status: int) -> type["StatusError"]:
         """Return the class for *status*: the exact one, ServerError for 5xx, else StatusError."""
         return _BY_STATUS.get(status, ServerError if status >= 500 else StatusError)
 
-    def _describe(self, method: str, url: URL) -> None:
-        # aiohttp's own RequestInfo holds the Authorization value: ours has no headers and a redacted URL.
-        nothing: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
-        self.request_info = RequestInfo(url, method, nothing, url)
-        self.history = ()
-
-    def _state(self) -> dict[str, Any]:
-        state = {key: value for key, value in self.__dict__.items() if key not in {"request_info", "headers"}}
-        return state | {
-            "headers": tuple(self.headers.items()) if self.headers is not None else (),
-            "request_info": (self.request_info.method, str(self.request_info.url)),
-        }
-
-    def _restore(self, state: dict[str, Any]) -> None:
-        method, url = state.pop("request_info")
-        self.headers = CIMultiDict(state.pop("headers"))
-        super()._restore(state)
-        self._describe(method, URL(url))
+    def _facts(self) -> Iterator[tuple[str, str]]:
+        yield from ((name, getattr(self, name, None) or "") for name in ("scope", "sent"))
+        yield "accepted", ", ".join(getattr(self, "accepted", ()))
+        yield "allowed", self.headers.get("Allow", "") if self.headers is not None else ""
+        yield "trace id", self.trace_id or ""
+        if self.problem is not None:
+            yield from (("fault", line) for line in self.problem.errors)
 
 
 class BadRequest(StatusError):
@@ -255,7 +90,7 @@ class BadRequest(StatusError):
 class Unauthorized(StatusError):
     """401: no valid credential reached the server, or a fresh one was refused too."""
 
-    hint = "Check client id and key, and that the token's issuer and audience are those of this API"
+    hint = "Check client id and key and refresh the token; its issuer and audience must be those of this API"
 
 
 class Forbidden(StatusError):
@@ -316,7 +151,7 @@ class UnsupportedMediaType(StatusError):
         accepted: The types that the server said it takes; empty where it did not say.
     """
 
-    hint = "Set the Content-Type that the endpoint documents"
+    hint = "Set the Content-Type to one that the endpoint accepts, or configure ContentType(expect=...)"
     sent: str | None = None
     accepted: tuple[str, ...] = ()
 
@@ -331,14 +166,14 @@ class TooManyRequests(StatusError):
     """429: the quota is used up, and waiting for it was not possible."""
 
     recoverable = True
-    hint = "Wait, lower the rate, or give the call more time so that the limiter can wait for the quota"
+    hint = "Wait, lower the rate, or give the call a longer timeout so that it can wait for the quota"
 
 
 class ServerError(StatusError):
     """5xx: the server failed."""
 
     recoverable = True
-    hint = "Retry later; if it persists, give the trace id to the API's operator"
+    hint = "Retry later, or queue it with defer=True; if it persists, give the trace id to the API's operator"
 
 
 class ServerOutcomeUnknown(OutcomeUnknown, ServerError):
@@ -480,10 +315,45 @@ class ContentTypeMismatch(ApiError):
     hint = "Set the Content-Type that the body really has, or use json="
 
 
-class UnexpectedContentType(ApiError):
-    """The answer is not of the type that the call expects."""
+class UnexpectedContentType(AnswerError, aiohttp.ContentTypeError):
+    """The answer is not of the type that the call expects: a login page, perhaps, instead of JSON.
 
-    hint = "Look at what answered: a login page or a proxy, perhaps; check the base URL"
+    Attributes:
+        content_type: The one that came, or None.
+        excerpt: The first 200 characters that a person would see, secrets hidden.
+    """
+
+    hint = "Look at what answered: a login page or a proxy, perhaps; check the base URL and the credentials"
+
+    def __init__(
+        self, message: str = "", *, content_type: str | None = None, excerpt: str = "", status: int = 0, **kwargs: Any
+    ) -> None:
+        super().__init__(message, status=status, **kwargs)
+        self.content_type = content_type
+        self.excerpt = excerpt
+
+    def _facts(self) -> Iterator[tuple[str, str]]:
+        yield "type", self.content_type or "none"
+        yield "begins", self.excerpt
+
+
+class InvalidJson(AnswerError, json.JSONDecodeError):
+    """The answer says that it is JSON, and is not, or not safely: broken, NaN, a name twice, nested too deeply.
+
+    Attributes:
+        pos: Where, in characters, as far as it is known.
+        excerpt: The first 200 characters, secrets hidden. ``doc`` is empty.
+    """
+
+    hint = "Tell the API's operator; json(loads=json.loads) reads it as Python would"
+
+    def __init__(self, message: str = "", *, pos: int = 0, excerpt: str = "", status: int = 0, **kwargs: Any) -> None:
+        super().__init__(message, status=status, **kwargs)
+        self.msg, self.doc, self.pos, self.lineno, self.colno = message, "", pos, 1, pos + 1
+        self.excerpt = excerpt
+
+    def _facts(self) -> Iterator[tuple[str, str]]:
+        yield "begins", self.excerpt
 
 
 class BodyTooLarge(ApiError):
@@ -496,6 +366,15 @@ class RedirectRefused(ApiError):
     """The server redirects to where this client does not go."""
 
     hint = "Use the new address as base_url if it is to be trusted"
+
+
+class OutboxError(ApiError):
+    """The outbox could not do it: its file is locked, full, damaged or not its own, or the call is not fit for it.
+
+    Where a call should have been deferred, ``__cause__`` is the call's own failure; nothing was kept.
+    """
+
+    hint = "See to the outbox; until then the call is yours to repeat"
 
 
 class Deferred(ApiError):
@@ -515,7 +394,7 @@ class Deferred(ApiError):
     def __reduce__(self) -> tuple[Callable[..., ApiError], tuple[Any, ...]]:
         # A ticket is bound to this process: only its id travels.
         state = self._state()
-        return _restored, (type(self), state | {"ticket": getattr(self.ticket, "id", self.ticket)})
+        return restored, (type(self), state | {"ticket": getattr(self.ticket, "id", self.ticket)})
 
     def __copy__(self) -> Self:
         return self

@@ -1,24 +1,28 @@
 """Use the whole quota of each endpoint, and never exceed it."""
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from typing import Any, cast
+from weakref import WeakValueDictionary
 
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
-from apiclient.middleware._body import discard, head_of, replayable
+from apiclient.middleware._body import replayable
 from apiclient.middleware._call import Call, joined, opened
 from apiclient.middleware._keyed import Keyed
-from apiclient.middleware._lane import Lane, refusal
+from apiclient.middleware._lane import Lane
+from apiclient.middleware._leases import Leases
 from apiclient.middleware._pacer import Pacer
+from apiclient.middleware._pacer_memory import Memory, Recalled
+from apiclient.middleware._pacer_meter import Meter
 from apiclient.middleware._pacer_slot import Slot
-from apiclient.middleware._quota import Quota, read_headers, read_text
+from apiclient.middleware._quota import Quota
 from apiclient.middleware._rate import Rate
-from apiclient.middleware._retry_after import retry_after
+from apiclient.middleware._refused import Reading, Trouble
+from apiclient.middleware._standing import QuotaStanding, named
 from apiclient.middleware._transport import fault_of
-from apiclient.middleware.errors import Attempt
+from apiclient.middleware.quota_store import QuotaStore
 
 Limit = Rate | str | Iterable[Rate | str]
 """One rate or several that all hold, as ``Rate`` or as text such as ``"5/1s"``."""
@@ -44,6 +48,9 @@ class RateLimit:
         statuses: Statuses that always mean a limit.
         also: Statuses that mean one where the answer carries ``Retry-After`` or a limit header.
         read: Reads quotas from a response of an odd API; None where it has none.
+        learned: What ``learned()`` returned in an earlier run. An hour old, it only says where to begin.
+        store: Counts the quotas of several processes together; by default each process counts its own.
+        store_timeout: Most seconds to wait for the store before going by the process's own count.
         capacity: Most endpoints remembered, those in use aside.
         now: Wall clock, for dates in headers.
 
@@ -67,6 +74,9 @@ class RateLimit:
         statuses: Collection[int] = (429,),
         also: Collection[int] = (),
         read: Callable[[ClientResponse], Iterable[Quota]] | None = None,
+        learned: Mapping[str, Any] | None = None,
+        store: QuotaStore | None = None,
+        store_timeout: float = 0.25,
         capacity: int = 10_000,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -76,6 +86,8 @@ class RateLimit:
             raise ValueError(f"max_wait must be above 0, got {max_wait!r}")
         if attempts < 1:
             raise ValueError(f"attempts must be at least 1, got {attempts!r}")
+        if not store_timeout > 0:
+            raise ValueError(f"store_timeout must be above 0, got {store_timeout!r}")
         self._limits = {name: _rates(limit) for name, limit in (limits or {}).items()}
         self._default = () if default is None else _rates(default)
         self._learn = learn
@@ -84,12 +96,14 @@ class RateLimit:
         self._max_queue = max_queue
         self._max_wait = max_wait
         self._attempts = attempts
-        self._statuses = frozenset(statuses)
-        self._also = frozenset(also)
-        self._read = read
-        self._now = now
+        self._store = store
+        self._store_timeout = store_timeout
+        self._reading = Reading(learn, frozenset(statuses), frozenset(also), read, now)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lanes: Keyed[Hashable, _Place] = Keyed(_Place, capacity=capacity)
+        self._memory = Memory(now, capacity=capacity)
+        self._memory.load({} if learned is None else learned)
+        self._buckets: WeakValueDictionary[Any, Meter] = WeakValueDictionary()
 
     def __repr__(self) -> str:
         limits = {name: ", ".join(map(str, rates)) for name, rates in self._limits.items()}
@@ -106,21 +120,99 @@ class RateLimit:
         if call is None:
             return await opened(self, request, handler)
         lane = self._lane(call)
+        pacer = lane.pacer
+        now = call.time()
+        if not pacer.free(now):
+            return await self._paced(lane, call, request, handler)
+        whole = replayable(request)
+        pacer.passing += 1
+        try:
+            response = await handler(request)
+        finally:
+            pacer.passing -= 1
+        if response.status < 400 and not lane.listens(now):
+            pacer.passed(now)
+            return response
+        slot = pacer.adopt(now, call.cost)
+        if self._settled(lane, slot, response):
+            return response
+        return await self._persist(lane, slot, call, request, handler, response=response, began=now, whole=whole)
+
+    async def _paced(
+        self, lane: Lane, call: Call, request: ClientRequest, handler: ClientHandlerType
+    ) -> ClientResponse:
         whole = replayable(request)
         slot = lane.pacer.take(call.time(), call.cost)
         if slot is None:
             slot = await lane.slot(call, longest=self._max_wait, most=self._max_queue)
+        if lane.leases is not None:
+            await lane.permit(slot, call, lane.leases, longest=self._max_wait)
+        began = call.time()
+        response = await self._send(lane, slot, request, handler)
+        if self._settled(lane, slot, response):
+            return response
+        return await self._persist(lane, slot, call, request, handler, response=response, began=began, whole=whole)
+
+    async def _persist(
+        self,
+        lane: Lane,
+        slot: Slot | None,
+        call: Call,
+        request: ClientRequest,
+        handler: ClientHandlerType,
+        *,
+        response: ClientResponse,
+        began: float,
+        whole: bool,
+    ) -> ClientResponse:
+        trouble = Trouble(lane, call, request, whole=whole, longest=self._max_wait, reading=self._reading)
         attempt = 1
-        while True:
+        while slot is not None:
+            slot = await trouble.slot(slot, response, began, last=attempt >= self._attempts)
+            if slot is None:
+                break
+            if lane.leases is not None:
+                await lane.permit(slot, call, lane.leases, longest=self._max_wait)
             began = call.time()
             response = await self._send(lane, slot, request, handler)
-            if not self._refused(response):
-                return response
-            last = attempt >= self._attempts
-            slot = await self._again(lane, slot, request, response, call=call, began=began, whole=whole, last=last)
-            if slot is None:
-                return response
+            if self._settled(lane, slot, response):
+                break
             attempt += 1
+        return response
+
+    def learned(self) -> dict[str, Any]:
+        """Return the limits learned so far, by ``origin endpoint``, as plain data for ``learned=`` of another run."""
+        return self._memory.export()
+
+    def ready_in(self, key: tuple[str, str]) -> float:
+        """Return the seconds until a new call of *key* (``Call.key``) could leave, for whoever chooses what goes next.
+
+        0 where nothing holds it or nothing is known, infinite while that hangs on an answer. A ``key`` function of
+        yours, and a credential that an endpoint needs of its own, are not taken into account.
+        """
+        lane = self._known(key)
+        return 0.0 if lane is None else max(0.0, lane.pacer.ready(now := lane.time()) - now)
+
+    def rates(self, key: tuple[str, str]) -> tuple[Rate, ...]:
+        """Return the rates that calls of *key* are held to at present, configured and learned."""
+        lane = self._known(key)
+        return () if lane is None else tuple(Rate(meter.limit, meter.period) for meter in lane.pacer.meters)
+
+    def standing(self) -> tuple[QuotaStanding, ...]:
+        """Return how every quota known stands; to be asked in the event loop's thread."""
+        told: list[QuotaStanding] = []
+        for key, place in self._lanes.items():
+            if (lane := place.lane) is not None:
+                pacer = lane.pacer
+                rates = tuple(Rate(meter.limit, meter.period) for meter in pacer.meters)
+                paused = max(0.0, pacer.gate - lane.time())
+                told.append(QuotaStanding(*named(key), rates, paused, len(pacer.queue), len(pacer.flights)))
+        return tuple(told)
+
+    def _known(self, key: tuple[str, str]) -> Lane | None:
+        group = self._groups.get(key[1]) if self._groups else None
+        place = self._lanes.peek(key if group is None else (key[0], group, None))
+        return None if place is None else place.lane
 
     def _lane(self, call: Call) -> Lane:
         loop = asyncio.get_running_loop()
@@ -128,105 +220,66 @@ class RateLimit:
             if self._loop is not None:
                 raise RuntimeError("this RateLimit belongs to another event loop: make one for each loop")
             self._loop = loop
-        name = self._groups.get(call.endpoint) if self._groups else None
-        key: Hashable
+        key: Hashable = call.key
         if self._key is not None:
             key = self._key(call)
-        elif name is not None:
-            key = (call.origin, name, call.credential)
-        else:
-            key = call.key if call.credential is None else (call.key, call.credential)
+        elif self._groups and call.endpoint in self._groups:
+            key = (call.key[0], self._groups[call.endpoint], call.credential)
+        elif call.credential is not None:
+            key = (key, call.credential)
         place = self._lanes.get(key, call.time())
-        lane = place.lane
-        if lane is None:
-            rates = self._limits.get(call.endpoint if name is None else name, self._default)
-            lane = place.lane = Lane(Pacer(rates, learn=self._learn), loop)
-        return lane
+        if place.lane is None:
+            place.lane = self._opened(call, key, loop)
+        return place.lane
+
+    def _opened(self, call: Call, key: Hashable, loop: asyncio.AbstractEventLoop) -> Lane:
+        origin = str(call.url.origin())
+        quota = self._groups.get(call.endpoint, call.endpoint)
+        name = key if isinstance(key, str) else f"{origin} {quota}"
+        rates = self._limits.get(quota, self._default)
+        recalled = self._memory.recall(name, origin) if self._learn else Recalled()
+        pacer = Pacer(rates, learn=self._learn, lessons=recalled.lessons, first=recalled.first, buckets=self._buckets)
+        leases = None
+        if self._store is not None:
+            leases = Leases(
+                self._store,
+                name,
+                timeout=self._store_timeout,
+                rates=lambda: tuple(Rate(meter.limit, meter.period) for meter in pacer.meters),
+                waiting=lambda: pacer.queue.live,
+            )
+        return Lane(pacer, loop, lambda lessons: self._memory.learn(name, origin, lessons), leases)
 
     async def _send(self, lane: Lane, slot: Slot, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-        pacer = lane.pacer
         original = request.response_class
         # aiohttp makes the response object where the head of the request has been written: that is the moment
         # from which the slot counts, and being asked for it costs less than a trace.
         request.response_class = cast("Any", _Departure(lane, slot, original))
         try:
-            response = await handler(request)
+            return await handler(request)
         except BaseException as error:
             fault = fault_of(error)
             if fault is not None and fault.nothing_sent:
-                pacer.leave(slot)
-            lane.over(slot, answered=False)
+                lane.unsent(slot)
+            else:
+                lane.over(slot, answered=False)
             raise
         finally:
             request.response_class = original
-        if not self._refused(response):
-            lane.over(slot, answered=True)
-            if self._learn:
-                self._hear(lane, response)
-        return response
 
-    def _refused(self, response: ClientResponse) -> bool:
-        status = response.status
-        if status < 400:
-            return False
-        if status in self._statuses:
-            return True
-        return status in self._also and ("Retry-After" in response.headers or bool(self._stated(response)))
-
-    def _stated(self, response: ClientResponse) -> tuple[Quota, ...]:
-        quotas = read_headers(response.headers, wall=self._now())
-        return quotas if self._read is None else (*self._read(response), *quotas)
-
-    def _hear(self, lane: Lane, response: ClientResponse) -> None:
-        quotas = self._stated(response)
-        if quotas:
-            lane.pacer.stated(quotas, lane.time())
-            lane.pump()
-
-    async def _again(
-        self,
-        lane: Lane,
-        slot: Slot,
-        request: ClientRequest,
-        response: ClientResponse,
-        *,
-        call: Call,
-        began: float,
-        whole: bool,
-        last: bool,
-    ) -> Slot | None:
-        """Learn from the refusal and return a slot to send *request* again, or None if *response* is the answer."""
-        now = call.time()
-        after = retry_after(response.headers, wall=self._now())
-        if after is not None:
-            lane.halt(now + after)
+    def _settled(self, lane: Lane, slot: Slot, response: ClientResponse) -> bool:
+        """Return whether *response* is an answer and no refusal, and then learn what it states."""
+        reading = self._reading
         try:
-            quotas = self._stated(response) if self._learn else ()
-            if self._learn:
-                said = read_text((await head_of(response, 4096)).decode("utf-8", "replace"))
-                if said is not None:
-                    quotas = (said, *quotas)
-                    after = said.reset if after is None else after
+            if response.status >= 400 and reading.refused(response):
+                return False
+            listens = reading.learn and lane.listens(lane.time())
+            lane.over(slot, answered=True, quotas=reading.quotas(response) if listens else ())
         except BaseException:
             response.close()
-            lane.over(slot, answered=False)
+            lane.over(slot, answered=True)
             raise
-        lane.pacer.rejected(slot, now, retry_after=after, quotas=quotas)
-        lane.halt(lane.pacer.gate)
-        lane.pump()
-        wait = lane.pacer.gate - call.time()
-        call.emit(logging.INFO, "limit.rejected", status=response.status, retry_after=after, wait=wait)
-        if last or not (whole and replayable(request)):
-            call.stopped = "attempts" if last else "not_replayable"
-            return None
-        discard(response, request)
-        call.trail.append(Attempt(response.status, None, max(0.0, wait), now - began))
-        if wait > min(self._max_wait, call.remaining()):
-            call.stopped = "deadline"
-            raise refusal(wait)
-        fresh = await lane.slot(call, longest=self._max_wait, most=None, after=slot)
-        call.resending()
-        return fresh
+        return True
 
 
 class _Place:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping
-from http import HTTPStatus
 from typing import Any
 
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, hdrs
@@ -10,13 +9,15 @@ from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, hdrs
 from apiclient.middleware._body import head_of
 from apiclient.middleware._call import Call, joined, opened
 from apiclient.middleware._challenge import parse_challenges
+from apiclient.middleware._excerpt import secrets_of, without
 from apiclient.middleware._forbidden import diagnose_403
+from apiclient.middleware._guidance import hint_for, phrase
+from apiclient.middleware._media_type import accepted_types
 from apiclient.middleware._problem import Problem, read_problem
 from apiclient.middleware._retry_after import retry_after
-from apiclient.middleware.errors import (
-    ServerOutcomeUnknown,
-    StatusError,
-)
+from apiclient.middleware._text import one_line
+from apiclient.middleware._unauthorized import hint_401
+from apiclient.middleware.errors import ServerOutcomeUnknown, StatusError
 
 # A gateway's and a server's failure: the request may have been carried out before it.
 _UNCERTAIN = frozenset({408, 500, 502, 503, 504})
@@ -35,7 +36,7 @@ class StatusErrors:
         now: Wall clock, in Unix seconds.
 
     Raises:
-        ValueError: ``max_body`` is below 1.
+        ValueError: ``max_body`` is below 1, or a hint is empty or for a status that is no error.
         StatusError: (from a call) The server answered 400 or above.
     """
 
@@ -49,6 +50,12 @@ class StatusErrors:
         if max_body < 1:
             raise ValueError(f"max_body must be at least 1 byte, got {max_body!r}")
         self._hints = dict(hints) if hints is not None else {}
+        for key, hint in self._hints.items():
+            status = key if isinstance(key, int) else key[1]
+            if not 400 <= status <= 599:
+                raise ValueError(f"hints must be for statuses from 400 to 599, got {key!r}")
+            if not hint:
+                raise ValueError(f"hints must be sentences, got {hint!r} for {key!r}")
         self._max_body = max_body
         self._now = now
 
@@ -64,7 +71,11 @@ class StatusErrors:
         if response.status < 400:
             return response
         try:
-            body = await head_of(response, self._max_body)
+            # A server may repeat what it was sent. The secrets are no locals here: error reporters show those.
+            body = without(
+                await head_of(response, self._max_body),
+                secrets_of(request.headers, call.token.value if call.token is not None else None, call.idempotency_key),
+            )
         finally:
             response.release()
         raise self._error(call, request, response, body)
@@ -74,23 +85,30 @@ class StatusErrors:
         problem = read_problem(body, headers.get(hdrs.CONTENT_TYPE))
         kind = StatusError.for_status(status)
         details: dict[str, Any] = {}
-        if status == 403:
+        hint = self._hints.get((call.endpoint, status), self._hints.get(status))
+        if status == 401 and hint is None:
+            challenges = parse_challenges(_values(response, hdrs.WWW_AUTHENTICATE))
+            hint = hint_401(challenges, problem, token=call.token, stopped=call.stopped)
+        elif status == 403:
             challenges = parse_challenges(_values(response, hdrs.WWW_AUTHENTICATE))
             kind, details = diagnose_403(challenges, headers, problem)
         elif status == 415:
-            details = {"sent": request.headers.get(hdrs.CONTENT_TYPE), "accepted": _accepted(response)}
+            said = f"{problem.detail} {problem.message}"
+            details = {"sent": request.headers.get(hdrs.CONTENT_TYPE)}
+            details["accepted"] = accepted_types(headers, request.method, said)
         uncertain = status in _UNCERTAIN and not call.repeatable
         if uncertain:
             kind = ServerOutcomeUnknown
         error = kind(
-            _message(status, response.reason, problem, details),
+            _message(status, problem, details, headers),
             status=status,
             problem=problem,
             url=response.url,
             method=request.method,
             headers=headers,
             retry_after=retry_after(headers, wall=self._now()),
-            hint=self._hints.get((call.endpoint, status), self._hints.get(status)),
+            endpoint=call.endpoint,
+            hint=hint if hint is not None or kind.hint else hint_for(status),
             recoverable=True if status == 408 and not uncertain else None,
         )
         for name, value in details.items():
@@ -99,29 +117,19 @@ class StatusErrors:
         return error
 
 
-def _message(status: int, reason: str | None, problem: Problem, details: Mapping[str, Any]) -> str:
-    try:
-        phrase = HTTPStatus(status).phrase
-    except ValueError:
-        phrase = "unknown status"
-    parts = [f"{status} {phrase}"]
-    if problem.summary:
-        parts.append(problem.summary)
+def _message(status: int, problem: Problem, details: Mapping[str, Any], headers: Mapping[str, str]) -> str:
+    said = f"{phrase(status)}: {problem.summary}" if problem.summary else phrase(status)
+    parts: list[str] = []
     if "sent" in details:
         accepted = ", ".join(details["accepted"])
         parts.append(f"sent {details['sent'] or 'no Content-Type'}" + (f", accepted {accepted}" if accepted else ""))
+    if status == 405 and hdrs.ALLOW in headers:
+        parts.append(f"allowed {one_line(headers[hdrs.ALLOW], 100)}")
     if details.get("scope"):
-        parts.append(f"missing scope {details['scope']}")
+        parts.append(f"missing scope {one_line(details['scope'], 200)}")
     if problem.trace_id:
         parts.append(f"trace id {problem.trace_id}")
-    return ": ".join(parts[:2]) + "".join(f" ({part})" for part in parts[2:])
-
-
-def _accepted(response: ClientResponse) -> tuple[str, ...]:
-    for name in ("Accept-Post", "Accept-Patch", "Accept"):
-        if name in response.headers:
-            return tuple(text.strip()[:100] for text in response.headers[name].split(",")[:10] if text.strip())
-    return ()
+    return said + "".join(f" ({part})" for part in parts)
 
 
 def _values(response: ClientResponse, name: str) -> list[str]:

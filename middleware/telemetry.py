@@ -1,45 +1,59 @@
-"""One OpenTelemetry client span and one duration per wire request."""
+"""OpenTelemetry: one client span per wire request, one internal span per call, and what to count."""
 
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
 from apiclient.middleware._call import Call, joined, opened
-from apiclient.middleware.errors import redacted
+from apiclient.middleware._readings import Source
 
-try:
-    from opentelemetry import metrics, propagate, trace
-except ImportError:  # the extra `otel` is not installed
-    _AVAILABLE = False
-else:
-    _AVAILABLE = True
+if TYPE_CHECKING:
+    from apiclient.middleware._spans import Spans
 
-# The HTTP semantic conventions' bucket boundaries for http.client.request.duration, in seconds.
-_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
-_KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"})
+
+def _loaded() -> "tuple[type[Spans], Callable[[], bool]] | None":
+    try:
+        from apiclient.middleware._spans import Spans, provided  # noqa: PLC0415 - its library is an extra
+    except ImportError:
+        return None
+    return Spans, provided
+
+
+_LOADED = _loaded()
 
 
 class Telemetry:
-    """Describe each wire request by OpenTelemetry's HTTP semantic conventions.
+    """Describe each wire request, and each call of a pipeline, to OpenTelemetry.
 
-    Innermost, so that each attempt, replay and redirect has a span of its own, with
-    ``http.request.resend_count`` from the second on, and its own trace context in its headers.
+    Innermost, so that each attempt, replay and redirect has a CLIENT span of its own by the HTTP semantic
+    conventions, with ``http.request.resend_count`` from the second on, and its own trace context in its headers.
+    In a pipeline each logical call also has an INTERNAL span around them, with its waits and events, and is counted.
+    The instrumentation of aiohttp by OpenTelemetry is suppressed for an ``ApiClient``'s calls, so that nothing is
+    counted twice.
 
     Args:
         tracer_provider: Makes the spans; None means the global one, once the application has set it.
-        meter_provider: Makes the durations; None means the global one.
+        meter_provider: Makes the metrics; None means the global one.
+        endpoints: Most endpoints that metrics tell apart; those beyond are counted together as ``_OTHER``.
 
     Raises:
         RuntimeError: opentelemetry-api is not installed (extra ``otel``).
+        ValueError: ``endpoints`` is below 1.
     """
 
-    def __init__(self, *, tracer_provider: Any = None, meter_provider: Any = None) -> None:
-        if not _AVAILABLE:
+    def __init__(self, *, tracer_provider: Any = None, meter_provider: Any = None, endpoints: int = 1000) -> None:
+        if _LOADED is None:
             raise RuntimeError("Telemetry needs opentelemetry-api; install apiclient-middleware[otel]")
+        if endpoints < 1:
+            raise ValueError(f"endpoints must be at least 1, got {endpoints!r}")
         self._tracer_provider = tracer_provider
         self._meter_provider = meter_provider
-        self._tracer: Any = None
-        self._duration: Any = None
+        self._endpoints = endpoints
+        self._sources: WeakSet[Source] = WeakSet()
+        self._make, self._provided = _LOADED
+        self._spans: Spans | None = None
         self._look_again = float("-inf")
 
     def __repr__(self) -> str:
@@ -48,70 +62,43 @@ class Telemetry:
     @staticmethod
     def available() -> bool:
         """Return whether opentelemetry-api is installed."""
-        return _AVAILABLE
+        return _LOADED is not None
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Send *request* inside a span."""
         call = joined()
         if call is None:
             return await opened(self, request, handler)
-        if self._tracer is None and not self._collected(call.time()):
+        if self._spans is None and not self.collects(call.time()):
             return await handler(request)
-        return await self._traced(call, request, handler)
+        return await self._reporting().traced(call, request, handler)
 
-    def _collected(self, now: float) -> bool:
+    def collects(self, now: float) -> bool:
+        """Return whether anybody collects spans or metrics; asked at the time *now* on the loop's clock."""
+        if self._spans is not None:
+            return True
         # Without a provider a span would cost and tell no one; one may be set at any time, so look once a second.
-        if now < self._look_again:
+        if self._look_again - 1.0 <= now < self._look_again:
             return False
         self._look_again = now + 1.0
-        return self._tracer_provider is not None or not isinstance(
-            trace.get_tracer_provider(), trace.ProxyTracerProvider
-        )
+        if self._tracer_provider is None and self._meter_provider is None and not self._provided():
+            return False
+        self._reporting()
+        return True
 
-    async def _traced(self, call: Call, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-        if self._tracer is None:
-            self._tracer = trace.get_tracer("apiclient", tracer_provider=self._tracer_provider)
-            self._duration = metrics.get_meter("apiclient", meter_provider=self._meter_provider).create_histogram(
-                "http.client.request.duration",
-                unit="s",
-                description="Duration of HTTP client requests",
-                explicit_bucket_boundaries_advisory=_BUCKETS,
-            )
-        method = request.method if request.method in _KNOWN_METHODS else "_OTHER"
-        attributes: dict[str, Any] = {
-            "http.request.method": method,
-            "server.address": request.url.host,
-            "server.port": request.url.port,
-        }
-        resends = call.attempts - 1 if call.bare else call.wire
-        template = call.endpoint.partition(" ")[2]
-        began = call.time()
-        span = self._tracer.start_span(
-            f"{method} {template}",
-            kind=trace.SpanKind.CLIENT,
-            attributes=attributes
-            | {"url.full": redacted(request.url), "url.template": template}
-            | ({"http.request.resend_count": resends} if resends > 0 else {}),
-        )
-        try:
-            with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
-                propagator = propagate.get_global_textmap()
-                for field in propagator.fields:
-                    request.headers.pop(field, None)
-                propagator.inject(request.headers)
-                try:
-                    response = await handler(request)
-                except BaseException as error:
-                    attributes["error.type"] = type(error).__name__
-                    raise
-                else:
-                    attributes["http.response.status_code"] = response.status
-                    if response.status >= 400:
-                        attributes["error.type"] = str(response.status)
-                    return response
-                finally:
-                    span.set_attributes(attributes)
-                    if "error.type" in attributes:
-                        span.set_status(trace.StatusCode.ERROR)
-        finally:
-            self._duration.record(call.time() - began, attributes)
+    def watch(self, source: Source) -> None:
+        """Have the gauges read *source*, which the caller keeps alive for as long as it has something to tell."""
+        self._sources.add(source)
+        if self._spans is not None:
+            self._spans.add(source)
+
+    async def observe(self, call: Call, work: Awaitable[ClientResponse]) -> ClientResponse:
+        """Await *work*, which is the whole of *call*, inside a span, and count how it ended."""
+        return await self._reporting().observe(call, work)
+
+    def _reporting(self) -> "Spans":
+        if self._spans is None:
+            self._spans = self._make(self._tracer_provider, self._meter_provider, self._endpoints)
+            for source in self._sources:
+                self._spans.add(source)
+        return self._spans

@@ -14,7 +14,7 @@ MIDDLEWARE = "apiclient.middleware"
 # What every installation has. The rest is an extra, and only the module that is about it may import it.
 REQUIRED = frozenset({"aiohttp", "multidict", "yarl", "backoff", "structlog"})
 EXTRAS = {
-    "opentelemetry": (f"{MIDDLEWARE}.telemetry", f"{MIDDLEWARE}._instruments"),
+    "opentelemetry": (f"{MIDDLEWARE}.telemetry", f"{MIDDLEWARE}._instruments", f"{MIDDLEWARE}._spans"),
     "typer": ("apiclient.cli",),
     "click": ("apiclient.cli",),
     "rich": ("apiclient.cli",),
@@ -44,7 +44,9 @@ SHELLS = frozenset(
         "_outlet",
         "_refused",
         "_shape",
+        "_spans",
         "_substitute",
+        "_severed",
         "_timer",
         "_token",
         "_transport",

@@ -5,13 +5,42 @@ from typing import TYPE_CHECKING, Any
 from apiclient.testing._chaos import Chaos
 from apiclient.testing._clock import FakeClock
 from apiclient.testing._mock_transport import MockTransport, UnmatchedRequest
+from apiclient.testing._models import (
+    FixedWindow,
+    Guard,
+    Latency,
+    LeakyBucket,
+    QuotaServer,
+    SlidingCounter,
+    SlidingLog,
+    TokenBucket,
+    least_time,
+)
 from apiclient.testing._received import Received
 from apiclient.testing._route import Answer, Route
 
 if TYPE_CHECKING:
     from apiclient.testing._aioresponses import aioresponses
 
-__all__ = ["Answer", "Chaos", "FakeClock", "MockTransport", "Received", "Route", "UnmatchedRequest", "aioresponses"]
+__all__ = [
+    "Answer",
+    "Chaos",
+    "FakeClock",
+    "FixedWindow",
+    "Guard",
+    "Latency",
+    "LeakyBucket",
+    "MockTransport",
+    "QuotaServer",
+    "Received",
+    "Route",
+    "SlidingCounter",
+    "SlidingLog",
+    "TokenBucket",
+    "UnmatchedRequest",
+    "aioresponses",
+    "least_time",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple, Protocol
 
 
-class Answer(NamedTuple):
+class Verdict(NamedTuple):
     """What a model server says to one request.
 
     Attributes:
@@ -24,7 +24,7 @@ class Answer(NamedTuple):
     retry_after: float | None
 
 
-class Server(Protocol):
+class QuotaServer(Protocol):
     """A rate-limiting server as seen by one client.
 
     Attributes:
@@ -39,7 +39,7 @@ class Server(Protocol):
     accepted: int
     rejected: int
 
-    def arrive(self, now: float) -> Answer:
+    def arrive(self, now: float) -> Verdict:
         """Count one request that arrives at *now*; times must not decrease."""
         ...
 
@@ -67,13 +67,13 @@ class _Counting:
             f"{type(self).__name__}({self.limit}/{self.period:g}s, {self.accepted} accepted, {self.rejected} rejected)"
         )
 
-    def _answer(self, *, accepted: bool, remaining: float, reset: float) -> Answer:
+    def _answer(self, *, accepted: bool, remaining: float, reset: float) -> Verdict:
         if accepted:
             self.accepted += 1
         else:
             self.rejected += 1
         stated = float(max(1, math.ceil(reset))) if self._states and not accepted else None
-        return Answer(accepted, max(0, math.floor(remaining + 1e-9)), max(0.0, reset), stated)
+        return Verdict(accepted, max(0, math.floor(remaining + 1e-9)), max(0.0, reset), stated)
 
 
 class FixedWindow(_Counting):
@@ -83,8 +83,8 @@ class FixedWindow(_Counting):
         limit: Requests per window.
         period: Seconds.
         start: When a window starts: ``request`` at the first request after the last window ended, which itself
-            still belongs to it (AspNetCoreRateLimit, express); ``clock`` at whole multiples of the period (Kong, Envoy's
-            service); ``timer`` when a heartbeat finds that more than the period has passed (ASP.NET Core's own).
+            still belongs to it (AspNetCoreRateLimit, express); ``clock`` at whole multiples of the period (Kong,
+            Envoy's service); ``timer`` when a heartbeat finds that the period has passed (ASP.NET Core's own).
         heartbeat: Seconds between two looks of the timer.
         phase: Time at which the clock, or the timer, was zero.
         retry_after: Whether rejections carry Retry-After, in whole seconds and at least 1.
@@ -107,7 +107,7 @@ class FixedWindow(_Counting):
         self._opened = -math.inf
         self._count = 0
 
-    def arrive(self, now: float) -> Answer:
+    def arrive(self, now: float) -> Verdict:
         """Count one request."""
         self._turn(now)
         accepted = self._count < self.limit
@@ -167,7 +167,7 @@ class SlidingLog(_Counting):
         self._count_rejected = count_rejected
         self._log: deque[float] = deque(maxlen=limit)
 
-    def arrive(self, now: float) -> Answer:
+    def arrive(self, now: float) -> Verdict:
         """Count one request."""
         log = self._log
         while log and log[0] + self.period <= now:
@@ -195,11 +195,11 @@ class SlidingCounter(_Counting):
     def __init__(self, limit: int, period: float = 1.0, *, phase: float = 0.0, retry_after: bool = True) -> None:
         super().__init__(limit, period, retry_after=retry_after)
         self._phase = phase
-        self._window = 0
-        self._last = 0
+        self._window: int = 0
+        self._last: int = 0
         self._count = 0
 
-    def arrive(self, now: float) -> Answer:
+    def arrive(self, now: float) -> Verdict:
         """Count one request."""
         room = self._room(now)
         accepted = room >= 1 - 1e-9
@@ -249,7 +249,7 @@ class TokenBucket(_Counting):
         self._tokens = self._capacity
         self._filled = 0.0
 
-    def arrive(self, now: float) -> Answer:
+    def arrive(self, now: float) -> Verdict:
         """Count one request."""
         self._fill(now)
         accepted = self._tokens >= 1 - 1e-9
@@ -302,7 +302,7 @@ class Guard:
         return most
 
 
-def least_time(server: Server, count: int, *, start: float = 0.0) -> float:
+def least_time(server: QuotaServer, count: int, *, start: float = 0.0) -> float:
     """Return the least seconds in which a fresh *server* can be brought to accept *count* requests.
 
     Args:

@@ -1,8 +1,12 @@
+from typing import Any
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from yarl import URL
 
 from apiclient.middleware.errors import RedirectRefused
-from apiclient.redirects import MAX_HOPS, Hop, Trail, next_hop
+from apiclient.redirects import MAX_HOPS, SAME_ORIGIN, Hop, Redirects, Trail
 
 HERE = URL("https://api.example.com/v1/a?x=1")
 
@@ -23,14 +27,14 @@ HERE = URL("https://api.example.com/v1/a?x=1")
 )
 def test_the_method_follows_rfc_9110(status: int, method: str, expected: tuple[str, bool]) -> None:
     """RFC 9110 section 15.4 says which redirects change the method."""
-    hop = next_hop(status, "/v1/b", method=method, url=HERE)
+    hop = SAME_ORIGIN.next_hop(status, "/v1/b", method=method, url=HERE)
     assert hop == Hop(expected[0], URL("https://api.example.com/v1/b"), keep_body=expected[1])
 
 
 @pytest.mark.parametrize(("status", "location"), [(200, "/b"), (304, "/b"), (300, "/b"), (302, None)])
 def test_other_answers_are_no_redirect(status: int, location: str | None) -> None:
     """Only five statuses, with a Location, lead on."""
-    assert next_hop(status, location, method="GET", url=HERE) is None
+    assert SAME_ORIGIN.next_hop(status, location, method="GET", url=HERE) is None
 
 
 @pytest.mark.parametrize(
@@ -44,10 +48,10 @@ def test_other_answers_are_no_redirect(status: int, location: str | None) -> Non
 def test_no_redirect_leaves_the_origin(location: str) -> None:
     """Law 11: another host, port or scheme is another origin, and is not followed."""
     if location == "":
-        assert next_hop(302, location, method="GET", url=HERE) is not None
+        assert SAME_ORIGIN.next_hop(302, location, method="GET", url=HERE) is not None
         return
     with pytest.raises(RedirectRefused) as caught:
-        next_hop(302, location, method="GET", url=HERE)
+        SAME_ORIGIN.next_hop(302, location, method="GET", url=HERE)
     assert "pw" not in str(caught.value)
 
 
@@ -60,3 +64,94 @@ def test_a_circle_and_an_endless_walk_end() -> None:
         trail.add(Hop("GET", HERE.with_path(f"/{number}"), keep_body=True))
     with pytest.raises(RedirectRefused, match="more than 10"):
         trail.add(Hop("GET", HERE.with_path("/next"), keep_body=True))
+
+
+FILES = URL("https://files.example.com/a")
+
+
+@pytest.mark.parametrize(
+    ("location", "method", "body", "expected"),
+    [
+        (
+            "https://files.example.com/x",
+            "GET",
+            False,
+            Hop("GET", URL("https://files.example.com/x"), keep_body=True, foreign=True),
+        ),
+        (
+            "https://files.example.com/x",
+            "POST",
+            False,
+            Hop("POST", URL("https://files.example.com/x"), keep_body=True, foreign=True),
+        ),
+        ("https://files.example.com:8443/x", "GET", False, None),
+        ("http://files.example.com/x", "GET", False, None),
+        ("https://sub.files.example.com/x", "GET", False, None),
+        ("https://files.example.com/x", "POST", True, None),
+        ("/x", "POST", True, Hop("POST", URL("https://api.example.com/x"), keep_body=True)),
+    ],
+)
+def test_a_listed_origin_is_that_origin_exactly(
+    location: str, method: str, *, body: bool, expected: Hop | None
+) -> None:
+    """Law 11: scheme, host and port as listed; 307 takes a body to the own origin only."""
+    redirects = Redirects(to=["https://files.example.com", "http://files.example.com"])
+    if expected is None:
+        with pytest.raises(RedirectRefused):
+            redirects.next_hop(307, location, method=method, url=HERE, own=HERE, body=body)
+    else:
+        assert redirects.next_hop(307, location, method=method, url=HERE, own=HERE.origin(), body=body) == expected
+
+
+def test_a_listed_origin_keeps_within_itself_and_the_list() -> None:
+    """From there on to there is fine; back to the own origin, or further away, is not."""
+    redirects, own = Redirects(to=["https://files.example.com"]), HERE.origin()
+    hop = redirects.next_hop(302, "/b", method="GET", url=FILES, own=own, body=False)
+    assert hop == Hop("GET", URL("https://files.example.com/b"), keep_body=True, foreign=True)
+    for location in ("https://api.example.com/v1/b", "https://evil.example/"):
+        with pytest.raises(RedirectRefused):
+            redirects.next_hop(302, location, method="GET", url=FILES, own=own, body=False)
+
+
+@given(
+    st.text(max_size=60)
+    | st.sampled_from(
+        ["http://[", "//", "///x", "http://a:b", "\udcff", "http://\u2100", "a" * 10_000, f"http://{'a.' * 4000}b/"]
+    )
+)
+@settings(max_examples=200, deadline=None)
+def test_whatever_a_location_says_is_a_hop_or_refused(location: str) -> None:
+    """Nothing but RedirectRefused is ever raised, and a hop is on the own origin; the message is one short line."""
+    said = "nothing"
+    try:
+        hop = SAME_ORIGIN.next_hop(302, location, method="GET", url=HERE)
+        assert hop is not None
+        assert hop.url.origin() == HERE.origin()
+    except RedirectRefused as error:
+        said = str(error)
+    assert len(said) < 600
+    assert said.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"to": "https://x"}, TypeError, "to must be a collection of origins"),
+        ({"to": ["x"]}, ValueError, "to must list origins .* got 'x'"),
+        ({"to": ["https://x/path"]}, ValueError, "to must list origins"),
+        ({"to": ["https://u@x"]}, ValueError, "to must list origins"),
+        ({"to": ["file:///x"]}, ValueError, "to must list origins"),
+        ({"to": ["http://["]}, ValueError, "to must list origins"),
+        ({"hops": -1}, ValueError, "hops must be at least 0, got -1"),
+    ],
+)
+def test_wrong_options_are_named(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    """The constructor names option and value."""
+    with pytest.raises(error, match=message):
+        Redirects(**options)
+
+
+def test_the_repr_shows_what_is_allowed() -> None:
+    """What may leave the origin is seen at a glance."""
+    assert repr(Redirects()) == "Redirects(hops=10)"
+    assert repr(Redirects(to=["https://x/"], bodies=True, hops=3)) == "Redirects(to=['https://x'], bodies=True, hops=3)"

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
-from apiclient._target import Target, base_of
+from apiclient._target import Target, base_of, checked_headers
 from apiclient.middleware._endpoint import Templates
 from apiclient.middleware.errors import InvalidRequest
 
@@ -112,3 +112,32 @@ def test_a_bad_base_url_is_refused(base: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         base_of(base)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("method", ["", "GE T", "GET\r\n", "G\0", "G\u00c9T", "GET/", "A" * 201])
+def test_a_method_is_a_token(method: str) -> None:
+    """RFC 9110 section 9.1; what it was is not repeated."""
+    with pytest.raises(InvalidRequest, match="method must be a token") as caught:
+        Target(BASE, method, "/x", NO_TEMPLATES)
+    assert not method or method not in str(caught.value)
+
+
+@given(st.dictionaries(st.text(max_size=8), st.text(max_size=20)))
+@settings(max_examples=200, deadline=None)
+def test_headers_that_pass_are_fit_for_the_wire(headers: dict[str, str]) -> None:
+    """A name is a token and a value has no control character, or the call is refused."""
+    try:
+        passed = checked_headers(headers)
+    except InvalidRequest:
+        return
+    for name, value in passed.items():
+        assert name.isascii()
+        assert not any(
+            (ord(character) < 0x20 and character != "\t") or character == "\x7f" for character in name + value
+        )
+
+
+def test_a_header_value_is_text() -> None:
+    """A number is refused with the header's name, before aiohttp fails on it."""
+    with pytest.raises(InvalidRequest, match="'X-A' must be text"):
+        checked_headers({"X-A": 7})

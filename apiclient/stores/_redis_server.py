@@ -1,0 +1,228 @@
+"""One Valkey or Redis server, or several of them, as the stores see it: scripts in, answers out, in bounded time."""
+
+import asyncio
+import contextlib
+import hashlib
+import importlib
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, urlsplit
+from weakref import WeakKeyDictionary
+
+Value = TypeVar("Value")
+_PLAIN = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss", "unix": "unix"}
+_MANY = {"redis+sentinel": "sentinel", "rediss+sentinel": "sentinel", "redis+cluster": "cluster", "rediss+cluster": "cluster"}  # fmt: skip  # noqa: E501
+
+
+class StoreUnavailable(Exception):
+    """The server cannot be reached, did not answer in time, or refuses to serve."""
+
+
+class RedisServer:
+    """Runs commands and scripts on a server; each of them ends within *timeout*.
+
+    After a failure nothing is asked for a moment, so that a dead server costs one request its patience and not all.
+
+    Args:
+        url: ``redis://``, ``rediss://`` (TLS), ``unix://``; ``redis+cluster://host:port``;
+            ``redis+sentinel://host:port,host:port/service/database``. User and password go into it as usual.
+        timeout: Most seconds that any operation takes.
+        cooldown: Seconds for which a server that failed is left alone; the half to the whole of it is waited.
+        options: Passed on to redis-py.
+
+    Raises:
+        ImportError: redis-py is not installed.
+        ValueError: An option is out of its range, or the URL is of no kind known.
+    """
+
+    def __init__(self, url: str, *, timeout: float, cooldown: float, options: dict[str, Any]) -> None:
+        if not timeout > 0:
+            raise ValueError(f"timeout must be above 0 seconds, got {timeout!r}")
+        if not cooldown > 0:
+            raise ValueError(f"cooldown must be above 0 seconds, got {cooldown!r}")
+        scheme = urlsplit(url).scheme
+        if scheme not in _PLAIN and scheme not in _MANY:
+            raise ValueError(f"url must begin with one of {', '.join([*_PLAIN, *_MANY])}, got {scheme!r}")
+        try:
+            self._redis = importlib.import_module("redis.asyncio")
+        except ImportError as error:
+            raise ImportError("Redis needs redis-py: install apiclient-middleware[redis]") from error
+        self._errors: tuple[type[Exception], ...] = (importlib.import_module("redis").RedisError, OSError, TimeoutError)
+        self._url = url
+        self._timeout = timeout
+        self._cooldown = cooldown
+        self._options = options
+        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
+        self._digests: dict[str, str] = {}
+        self._met = False
+        self._unwritten = False
+        # A cluster's pipeline has no connection of its own that could wait.
+        self._scattered = _MANY.get(scheme) == "cluster"
+        self._down_until: WeakKeyDictionary[asyncio.AbstractEventLoop, float] = WeakKeyDictionary()
+
+    def __repr__(self) -> str:
+        parts = urlsplit(self._url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+    @property
+    def down(self) -> bool:
+        """Whether it failed a moment ago and is left alone."""
+        loop = asyncio.get_running_loop()
+        return loop.time() < self._down_until.get(loop, 0.0)
+
+    async def script(self, source: str, keys: Sequence[str], *arguments: Any, patience: float | None = None) -> Any:
+        """Run the Lua script *source*, and return what it returned.
+
+        Raises:
+            StoreUnavailable: The server failed, or fails at present.
+        """
+
+        return await self.run(lambda client: self._evaluated(client, source, keys, arguments), patience=patience)
+
+    async def durable_script(
+        self,
+        source: str,
+        keys: Sequence[str],
+        *arguments: Any,
+        replicas: int,
+        patience: float,
+        forced: bool,
+    ) -> tuple[Any, bool]:
+        """Run *source* and wait until the server's disk has what it wrote; return its answer, and whether it has.
+
+        Args:
+            source: Lua.
+            keys: Of the script.
+            *arguments: Of the script.
+            replicas: Whose disks must have it too.
+            patience: Most seconds.
+            forced: Whether a server that has no such file is one that did not write it.
+
+        Raises:
+            StoreUnavailable: The server failed, or fails at present.
+        """
+
+        async def run(client: Any) -> tuple[Any, bool]:
+            if self._unwritten or self._scattered:
+                return await self._evaluated(client, source, keys, arguments), not forced
+            answer: Any = None
+            written: Any = None
+            for known in (True, False):
+                async with client.pipeline(transaction=False) as pipe:
+                    # On one connection: the server waits for what this very connection wrote.
+                    evaluate, script = (pipe.evalsha, self._digest(source)) if known else (pipe.eval, source)
+                    evaluate(script, len(keys), *keys, *arguments)
+                    pipe.execute_command("WAITAOF", 1, replicas, max(1, int(900 * patience)))
+                    answer, written = await pipe.execute(raise_on_error=False)
+                if not _is_unknown(answer):
+                    break
+            if isinstance(answer, Exception):
+                raise answer
+            if isinstance(written, Exception):
+                self._unwritten = True
+                return answer, not forced
+            return answer, written[0] >= 1 and written[1] >= replicas
+
+        return await self.run(run, patience=patience)
+
+    async def run(self, work: Callable[[Any], Awaitable[Value]], *, patience: float | None = None) -> Value:
+        """Do *work* with the client, within *patience* seconds (by default the timeout).
+
+        Raises:
+            StoreUnavailable: The server failed, or fails at present.
+        """
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._down_until.get(loop, 0.0):
+            raise StoreUnavailable(f"{self!r} failed a moment ago")
+        if patience is None:
+            patience = self._timeout if self._met else 4 * self._timeout
+        try:
+            value = await _within(patience, work(self._client(loop)))
+            self._met = True
+            return value
+        except self._errors as error:
+            if type(error).__name__ in {"ResponseError", "NoPermissionError", "DataError"}:
+                raise StoreUnavailable(f"{self!r} refuses: {error}") from error
+            self._down_until[loop] = loop.time() + self._cooldown * random.uniform(0.5, 1.0)  # noqa: S311
+            raise StoreUnavailable(f"{self!r} does not answer ({type(error).__name__})") from error
+
+    async def _evaluated(self, client: Any, source: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        try:
+            return await client.evalsha(self._digest(source), len(keys), *keys, *arguments)
+        except self._errors as error:
+            if not _is_unknown(error):
+                raise
+            return await client.eval(source, len(keys), *keys, *arguments)
+
+    def _digest(self, source: str) -> str:
+        digest = self._digests.get(source)
+        if digest is None:
+            digest = self._digests[source] = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+        return digest
+
+    async def aclose(self) -> None:
+        """Close this event loop's connections; the next operation opens new ones."""
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            with contextlib.suppress(*self._errors):
+                await client.aclose()
+
+    def _client(self, loop: asyncio.AbstractEventLoop) -> Any:
+        client = self._clients.get(loop)
+        if client is None:
+            client = self._clients[loop] = self._connected()
+        return client
+
+    def _connected(self) -> Any:
+        retry = importlib.import_module("redis.asyncio.retry").Retry
+        backoff = importlib.import_module("redis.backoff").NoBackoff
+        # No retries of its own: a script that may have run must not run twice unasked.
+        options: dict[str, Any] = {
+            "retry": retry(backoff(), 0),
+            "socket_timeout": self._timeout,
+            "socket_connect_timeout": self._timeout,
+            **self._options,
+            "decode_responses": False,
+        }
+        parts = urlsplit(self._url)
+        if parts.scheme in _PLAIN:
+            scheme = _PLAIN[parts.scheme]
+            return self._redis.Redis.from_url(self._url.replace(parts.scheme, scheme, 1), **options)
+        secure = {"ssl": True} if parts.scheme.startswith("rediss") else {}
+        login = {name: value for name, value in (("username", parts.username), ("password", parts.password)) if value}
+        options = {**login, **secure, **dict(parse_qsl(parts.query)), **options}
+        hosts = [_host(each, 26379) for each in parts.netloc.rpartition("@")[2].split(",")]
+        if _MANY[parts.scheme] == "cluster":
+            nodes = [self._redis.cluster.ClusterNode(host, port) for host, port in hosts]
+            del options["retry"]
+            return self._redis.RedisCluster(startup_nodes=nodes, cluster_error_retry_attempts=1, **options)
+        service, _, database = parts.path.strip("/").partition("/")
+        if database:
+            options["db"] = int(database)
+        sentinel = self._redis.sentinel.Sentinel(hosts, sentinel_kwargs={"socket_timeout": self._timeout, **secure})
+        return sentinel.master_for(service if service else "mymaster", **options)
+
+
+async def _within(seconds: float, work: Awaitable[Value]) -> Value:
+    """Return what *work* returns, or raise TimeoutError after *seconds* in which the event loop went on."""
+    task = asyncio.ensure_future(work)
+    try:
+        # In parts: where the loop itself was held up, the answer may be there by now.
+        for _ in range(4):
+            await asyncio.wait({task}, timeout=seconds / 4)
+            if task.done():
+                return task.result()
+        raise TimeoutError
+    finally:
+        task.cancel()
+
+
+def _is_unknown(answer: Any) -> bool:
+    """Return whether *answer* says that the server does not know the script (any more)."""
+    return type(answer).__name__ == "NoScriptError"
+
+
+def _host(text: str, default: int) -> tuple[str, int]:
+    host, _, port = text.rpartition(":") if ":" in text else (text, "", "")
+    return host, int(port) if port else default

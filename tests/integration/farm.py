@@ -1,0 +1,81 @@
+"""Many worker processes: one interpreter that imports everything once, and forks as many as are asked for.
+
+``python -m tests.integration.farm JSON`` prints one JSON line for each worker that lived to its end.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from typing import Any
+
+import aiohttp
+
+from apiclient.middleware.rate_limit import RateLimit
+from apiclient.shared import Redis
+
+
+async def quota(number: int, spec: dict[str, Any]) -> dict[str, Any]:
+    """Send as fast as the quota lets, for so many seconds; return what the wire saw."""
+    skew = spec.get("skew", 0.0) * (number - (spec["workers"] - 1) / 2)
+    if skew:
+        true = time.time
+        time.time = lambda: true() + skew
+    seen: Counter[str] = Counter()
+    loop = asyncio.get_running_loop()
+    end = loop.time() + spec["seconds"]
+
+    async def count(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        response = await handler(request)
+        seen[str(response.status)] += 1
+        return response
+
+    shared = Redis(spec["store"])
+    limit = RateLimit(default=spec["rate"], store=shared.quotas, learn=spec.get("learn", True))
+    async with aiohttp.ClientSession(
+        middlewares=(limit, count), headers={"Authorization": f"Bearer {spec['token']}"}
+    ) as session:
+
+        async def work() -> None:
+            while loop.time() < end:
+                async with session.get(spec["url"]) as response:
+                    await response.read()
+
+        tasks = [loop.create_task(work()) for _ in range(spec.get("tasks", 20))]
+        await asyncio.wait(tasks, timeout=spec["seconds"])
+        for task in tasks:
+            task.cancel()
+        done = await asyncio.gather(*tasks, return_exceptions=True)
+        errors = [repr(each) for each in done if isinstance(each, Exception)]
+    await shared.aclose()
+    return {"worker": number, "seen": dict(seen), "errors": errors[:3]}
+
+
+WORK = {"quota": quota}
+
+
+def main() -> None:
+    spec = json.loads(sys.argv[1])
+    children: list[int] = []
+    for number in range(spec["workers"]):
+        child = os.fork()
+        if child == 0:
+            result = asyncio.run(WORK[spec["work"]](number, spec))
+            os.write(1, (json.dumps(result) + "\n").encode())
+            os._exit(0)
+        children.append(child)
+    kill = spec.get("kill")
+    if kill is not None:
+        time.sleep(kill)
+        os.kill(children[0], signal.SIGKILL)
+    for child in children:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(child, 0)
+
+
+if __name__ == "__main__":
+    main()
