@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from aiohttp import ClientResponse
 
 from apiclient._batch_model import BatchResult, BatchStopped, Request
-from apiclient._scheduler import Item, Scheduler
+from apiclient._scheduler import Scheduler
 from apiclient.middleware import RateLimit
 from apiclient.middleware.errors import CredentialsRejected, Unauthorized
 from apiclient.stats import BatchStats
@@ -124,7 +124,7 @@ class Runner:
         self._client = client
         self._deliver = deliver
         self._refuse = refuse
-        self._entering: dict[Hashable, list[PendingCall]] = {}
+        self._latest: dict[Hashable, PendingCall] = {}
         self._concurrency = concurrency
         self.limits = limits
         self._limiter: RateLimit | None = client.pipeline.find(RateLimit)
@@ -165,43 +165,34 @@ class Runner:
         self.scheduler.stop()
 
     async def _work(self) -> None:
-        scheduler, limits = self.scheduler, self.limits
+        scheduler, limits, latest = self.scheduler, self.limits, self._latest
         while True:
             item = scheduler.take()
             if item is None:
                 item = await scheduler.wait()
                 if item is None:
                     return
-            result = await self._made(item)
+            request, lane = item.value, item.lane
+            error = None if self._refuse is None else self._refuse(request)
+            if error is not None:
+                result = BatchResult(request=request, ok=False, error=error)
+            else:
+                pending = latest[lane] = self._client.request(request.method, request.path, **request.arguments())
+                self.running += 1
+                try:
+                    result = await perform_call(pending, request)
+                finally:
+                    self.running -= 1
+                    if latest.get(lane) is pending:
+                        del latest[lane]
+                    scheduler.over(lane)
+                result.held = item.held
             if limits.judge(result):
                 slow = self._deliver(item.number, result)
                 if slow is not None:
                     await slow
             if limits.stopped is not None:
                 scheduler.stop()
-
-    async def _made(self, item: Item[Request]) -> BatchResult:
-        request, lane = item.value, item.lane
-        error = None if self._refuse is None else self._refuse(request)
-        if error is not None:
-            return BatchResult(request=request, ok=False, error=error)
-        pending = self._client.request(request.method, request.path, **request.arguments())
-        entering = self._entering.get(lane)
-        if entering is None:
-            entering = self._entering[lane] = []
-        entering.append(pending)
-        self.running += 1
-        try:
-            result = await perform_call(pending, request)
-        finally:
-            self.running -= 1
-            if pending in entering:
-                entering.remove(pending)
-                if not entering:
-                    self._entering.pop(lane, None)
-            self.scheduler.over(lane)
-        result.held = item.held
-        return result
 
     def _lane_of(self, request: Request) -> Hashable:
         if self._limiter is None:
@@ -214,14 +205,10 @@ class Runner:
     def _ready_in(self, lane: Hashable) -> float:
         if self._limiter is None or lane is None:
             return 0.0
-        entering = self._entering.get(lane)
-        if entering:
-            # One that is still on its way to the limiter (it waits for a token, perhaps) is not counted there.
-            while entering and (call := entering[-1].call) is not None and call.wire:
-                entering.pop()
-            if entering:
-                return math.inf
-            del self._entering[lane]
+        latest = self._latest.get(lane)
+        if latest is not None and (latest.call is None or not latest.call.wire):
+            # It is still on its way to the limiter (it waits for a token, perhaps), and is not counted there.
+            return math.inf
         return self._limiter.ready_in(cast("tuple[str, str]", lane))
 
 

@@ -27,6 +27,7 @@ from apiclient.middleware import (
 )
 from apiclient.middleware._body import read_body
 from apiclient.middleware._call import Call, joined, opened
+from apiclient.middleware._ending import error_type
 from apiclient.middleware._severed import check, watch
 from apiclient.middleware._transport import transport_error
 from apiclient.middleware.credential import Credential
@@ -289,10 +290,8 @@ def _refuse_switch(request: ClientRequest, response: ClientResponse) -> None:
 
 
 def _announce(call: Call, status: int | None, failure: BaseException | None, spent: float) -> None:
-    error_type = None if failure is None else type(failure).__name__
-    call.emit(
-        _DEBUG, "http.attempt", attempt=call.wire, status=status, error_type=error_type, duration_s=round(spent, 6)
-    )
+    failed = None if failure is None else error_type(failure)
+    call.emit(_DEBUG, "http.attempt", attempt=call.wire, status=status, error_type=failed, duration_s=round(spent, 6))
 
 
 def _refuse_wrong_order(middlewares: tuple[ClientMiddlewareType, ...]) -> None:

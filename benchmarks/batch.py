@@ -75,9 +75,9 @@ async def _bare(base: str, source: Path, output: Path, concurrency: int) -> None
 
 async def _batch(base: str, source: Path, output: Path, concurrency: int) -> None:
     from apiclient import ApiClient
-    from apiclient.job import Job, Options
+    from apiclient.job import Job, Options, lean_pipeline
 
-    client = ApiClient(base, connections=concurrency)
+    client = ApiClient(base, connections=concurrency, pipeline=lean_pipeline())
     options = Options(source=str(source), output=str(output), target=base, concurrency=concurrency)
     code = await Job(client, options, notice=print).run()
     if code != 0:

@@ -115,8 +115,10 @@ async def calls(folder: Path, *, defer: bool | None, with_defer: bool, count: in
     transport = MockTransport()
     transport.any().respond(status=200)
     outbox = Outbox(folder / "unused.db")
-    chain = [*([Defer(outbox)] if with_defer else []), StatusErrors(), transport]
-    async with ApiClient(ORIGIN, pipeline=Pipeline(chain)) as client:
+    pipeline = Pipeline([StatusErrors(), transport])
+    if with_defer:
+        pipeline = pipeline.before(StatusErrors, Defer(outbox))
+    async with ApiClient(ORIGIN, pipeline=pipeline) as client:
         began = time.perf_counter()
         for _ in range(count):
             await client.put("/orders/1", data=b"{}", defer=defer)

@@ -96,6 +96,16 @@ class Load:
         return call
 
     @asynccontextmanager
+    async def instrumented(self, base: str) -> AsyncGenerator[Call, None]:
+        """Open the bare session with the instrumentation that OpenTelemetry has for aiohttp."""
+        from opentelemetry.instrumentation.aiohttp_client import create_trace_config
+
+        tracers, meters = _providers()
+        tracing = create_trace_config(tracer_provider=tracers, meter_provider=meters)
+        async with aiohttp.ClientSession(trace_configs=[tracing]) as session:
+            yield self._getting(session, base)
+
+    @asynccontextmanager
     async def retry_and_limiter(self, base: str) -> AsyncGenerator[Call, None]:
         """Open aiohttp-retry's client, and an aiolimiter around each call."""
         from aiohttp_retry import ExponentialRetry, RetryClient
@@ -204,6 +214,9 @@ class Load:
             Contender("bare, no total", "the same with ClientTimeout(total=None)", self.bare_without_total),
             Contender("apiclient", "default pipeline, token, limit, an INFO event per call", self.ours(logging.INFO)),
             Contender("apiclient, quiet", "the same, logging at WARNING", self.ours(logging.WARNING)),
+            Contender("apiclient, DEBUG", "the same, an event per wire request as well", self.ours(logging.DEBUG)),
+            Contender("apiclient, otel", "quiet, with spans and metrics", self.ours(logging.WARNING, _reporting)),
+            Contender("bare, otel", "bare with OpenTelemetry's own instrumentation", self.instrumented),
             Contender("aiohttp-retry", "with aiolimiter; no logging", self.retry_and_limiter),
             Contender("azure-core", "its default policies, logging at WARNING", self.azure(logging.WARNING)),
             Contender("azure-core, INFO", "the same, its two INFO events per call", self.azure(logging.INFO)),
@@ -235,6 +248,29 @@ def _limited() -> Pipeline:
 
     pipeline = default_pipeline(credentials=StaticToken(_TOKEN))
     return pipeline.replace(RateLimit, RateLimit(default=Rate(_UNREACHED, per=1.0)))
+
+
+def _providers() -> tuple[Any, Any]:
+    """Make the SDK's providers: spans are recorded, handed over and dropped, metrics are added up and never read."""
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
+
+    class Dropping(SpanExporter):
+        def export(self, spans: object) -> SpanExportResult:  # noqa: ARG002 - the exporter's signature
+            return SpanExportResult.SUCCESS
+
+    tracers = TracerProvider()
+    tracers.add_span_processor(SimpleSpanProcessor(Dropping()))
+    return tracers, MeterProvider(metric_readers=[InMemoryMetricReader()])
+
+
+def _reporting(pipeline: Pipeline) -> Pipeline:
+    from apiclient.middleware import Telemetry
+
+    tracers, meters = _providers()
+    return type(pipeline)([*pipeline.without(Telemetry), Telemetry(tracer_provider=tracers, meter_provider=meters)])
 
 
 def _without(layer: type) -> Callable[[Pipeline], Pipeline]:

@@ -23,6 +23,9 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON value")
 
 
+_decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
+
+
 def strict_loads(text: str) -> Any:
     """Return the JSON value that *text* is (RFC 8259), with no name twice in an object (section 4) and no NaN.
 
@@ -30,7 +33,7 @@ def strict_loads(text: str) -> Any:
         ValueError: It is something else, or too deep to be read.
     """
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        return _decoder.decode(text)
     except RecursionError:
         pass
     raise ValueError("nested too deeply")

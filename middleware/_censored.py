@@ -38,11 +38,9 @@ def _censor(error: Any) -> None:
         error.request_info = RequestInfo(place, error.request_info.method, nothing, place)
         error.headers = None
         error.args = (error.request_info, ())
-    elif isinstance(error, aiohttp.InvalidURL):
-        error.args = ("the address",)
-    elif isinstance(error, OSError) and isinstance(error.strerror, str):
-        error.strerror = _clean(error.strerror)
     else:
+        if isinstance(error, OSError) and isinstance(error.strerror, str):
+            error.strerror = _clean(error.strerror)
         error.args = tuple(_clean(each) if isinstance(each, str) else each for each in error.args)
     if isinstance(getattr(error, "message", None), str):
         # A parser's error goes on with the line that it did not like.

@@ -12,6 +12,9 @@ from apiclient.middleware.errors import (
     RedirectRefused,
 )
 
+EXPIRED = "a limit of the client's expired"
+"""Message of the cancellation by which a limit ends an attempt: inside of it, that is all there is to see."""
+
 _REFUSED = (InvalidRequest, BodyNotReplayable, BodyTooLarge, ContentTypeMismatch, RedirectRefused)
 
 
@@ -27,6 +30,12 @@ class Ending(NamedTuple):
 
     outcome: str
     error_type: str | None
+
+
+def error_type(error: BaseException) -> str:
+    """Return the name under which *error* is told: its class, except for a limit that ended the attempt."""
+    name = type(error).__name__
+    return "TimeoutError" if name == "CancelledError" and error.args == (EXPIRED,) else name
 
 
 def ending(status: int | None, failure: BaseException | None) -> Ending:

@@ -8,7 +8,7 @@ from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 from opentelemetry import metrics, propagate, trace
 
 from apiclient.middleware._call import Call
-from apiclient.middleware._ending import ending
+from apiclient.middleware._ending import ending, error_type
 from apiclient.middleware._instruments import Instruments, instruments_of
 from apiclient.middleware._readings import Source
 from apiclient.middleware.errors import redacted
@@ -82,13 +82,15 @@ class Spans:
         if "limiter" in call.waits:
             self._instruments.limiter_wait.record(call.waits["limiter"], {"apiclient.endpoint": endpoint})
         if span.is_recording():
-            span.set_attributes({"apiclient.outcome": end.outcome, "apiclient.attempts": call.attempts})
-            span.set_attributes({f"apiclient.wait.{kind}": seconds for kind, seconds in call.waits.items()})
+            told: dict[str, Any] = {"apiclient.outcome": end.outcome, "apiclient.attempts": call.attempts}
+            for kind, seconds in call.waits.items():
+                told[f"apiclient.wait.{kind}"] = seconds
             if call.stopped is not None:
-                span.set_attribute("apiclient.stopped", call.stopped)
+                told["apiclient.stopped"] = call.stopped
             if end.error_type is not None:
-                span.set_attribute("error.type", end.error_type)
+                told["error.type"] = end.error_type
                 span.set_status(trace.StatusCode.ERROR)
+            span.set_attributes(told)
 
     async def traced(self, call: Call, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Send *request* inside a CLIENT span, and record how long it took."""
@@ -115,20 +117,22 @@ class Spans:
                     request.headers.pop(field, None)
                 carrier: Any = request.headers
                 propagator.inject(carrier)
+                ended: dict[str, Any] = {}
                 try:
                     response = await handler(request)
                 except BaseException as error:
-                    attributes["error.type"] = type(error).__name__
+                    ended["error.type"] = error_type(error)
                     raise
                 else:
-                    attributes["http.response.status_code"] = response.status
+                    ended["http.response.status_code"] = response.status
                     if response.status >= 400:
-                        attributes["error.type"] = str(response.status)
+                        ended["error.type"] = str(response.status)
                     return response
                 finally:
-                    span.set_attributes(attributes)
-                    if "error.type" in attributes:
+                    span.set_attributes(ended)
+                    if "error.type" in ended:
                         span.set_status(trace.StatusCode.ERROR)
+                    attributes |= ended
         finally:
             attributes["url.template"] = self._instruments.counted(call.endpoint).partition(" ")[2] or "_OTHER"
             self._instruments.request_duration.record(call.time() - began, attributes)

@@ -4,6 +4,8 @@ import asyncio
 import math
 from typing import Any
 
+from apiclient.middleware._ending import EXPIRED
+
 _EXACT_UP_TO = 5.0
 _TICKS_PER_SECOND = 10
 
@@ -85,7 +87,7 @@ class Limit:
     def expire(self) -> None:
         """End the code under the limit now: called by the timer."""
         self._expired = True
-        self._task.cancel()
+        self._task.cancel(EXPIRED)
 
     def ended_it(self) -> bool:
         """Return whether the CancelledError just caught is this limit's own, and if so take it back."""

@@ -77,20 +77,24 @@ class Defer:
         whole = replayable(request)
         try:
             return await handler(request)
-        except Exception as failure:
+        except Exception as failure:  # noqa: BLE001 - raised again where it is not ours to defer
             # Without a Retry inside, what the wire raised comes here as it is.
             error = failure if isinstance(failure, ApiError) else transport_error(failure, repeatable=call.repeatable)
-            if error is None or not error.recoverable or isinstance(error, Deferred) or not call.repeatable:
-                raise
-            if error is not failure:
-                error.__cause__ = failure
-            if call.origin is not None and request.url.origin() != call.origin:
-                # A redirect led elsewhere: what failed is not this client's to repeat.
-                raise
-            ticket = await self._keep(call, request, error, whole=whole)
-            raise Deferred(
-                f"Kept in the outbox after {type(error).__name__}", ticket=ticket, retry_after=error.retry_after
-            ) from error
+            try:
+                if error is None or not error.recoverable or isinstance(error, Deferred) or not call.repeatable:
+                    raise
+                if call.origin is not None and request.url.origin() != call.origin:
+                    # A redirect led elsewhere: what failed is not this client's to repeat.
+                    raise
+                if error is not failure:
+                    error.__cause__ = failure
+                ticket = await self._keep(call, request, error, whole=whole)
+                raise Deferred(
+                    f"Kept in the outbox after {type(error).__name__}", ticket=ticket, retry_after=error.retry_after
+                ) from error
+            finally:
+                # Its traceback holds this frame, which must not hold it.
+                del error
 
     async def _keep(self, call: Call, request: ClientRequest, error: ApiError, *, whole: bool) -> object:
         try:

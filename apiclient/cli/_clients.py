@@ -3,19 +3,25 @@
 import importlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from apiclient._refused import Refused
 from apiclient.client import ApiClient
 from apiclient.credentials import ApiKey, ClientCredentials, StaticToken
 from apiclient.middleware.credential import Credential
+from apiclient.pipeline import Pipeline
 
 _ENVIRONMENT = "APICLIENT_"
 
 
 def client_of(
-    name: str | None, base_url: str | None, environment: Mapping[str, str] | None = None, **options: Any
+    name: str | None,
+    base_url: str | None,
+    environment: Mapping[str, str] | None = None,
+    *,
+    chain: Callable[[Credential | None], Pipeline] | None = None,
+    **options: Any,
 ) -> ApiClient:
     """Return the client that ``--client`` or ``--base-url`` means.
 
@@ -23,6 +29,7 @@ def client_of(
         name: ``module:attribute``, or None.
         base_url: Or None: then ``APICLIENT_BASE_URL``.
         environment: In place of the process's own.
+        chain: Makes the chain of a client made here; None for the default one.
         **options: For a client made here.
 
     Raises:
@@ -37,7 +44,9 @@ def client_of(
     if not url:
         raise Refused("say which API: --base-url URL, or --client module:attribute, or set APICLIENT_BASE_URL")
     try:
-        return ApiClient(url, credentials=credentials_of(given), **options)
+        credentials = credentials_of(given)
+        pipeline = None if chain is None else chain(credentials)
+        return ApiClient(url, credentials=credentials, pipeline=pipeline, **options)
     except ValueError as error:
         raise Refused(f"--base-url: {error}") from error
 

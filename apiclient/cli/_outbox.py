@@ -1,6 +1,7 @@
 """The commands of the outbox: look into it, deliver it, and decide about what is dead."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -135,8 +136,9 @@ def drain(
             stopping.set()
             outbox.stop()
 
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop)
+        with contextlib.suppress(NotImplementedError):
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, stop)
         async with made:
             if not follow:
                 return await outbox.drain(once=once, timeout=timeout)

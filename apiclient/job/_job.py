@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import cast
@@ -67,9 +67,9 @@ class Job:
         scanned = None if self._source.streamed else self._source.scan(self._mine)
         self.total = None if scanned is None else scanned.lines
         if options.output == "-":
-            self.output: Checkpoint | Stdout = Stdout(on_error=self.interrupt)
+            self.output: Checkpoint | Stdout = Stdout(render=self._rendered, on_error=self.interrupt)
         else:
-            self.output = Checkpoint(Path(options.output), on_error=self._unwritable)
+            self.output = Checkpoint(Path(options.output), render=self._rendered, on_error=self._unwritable)
             described = {
                 "input": "standard input" if scanned is None else scanned.digest,
                 "target": options.target,
@@ -80,7 +80,7 @@ class Job:
         self._runner: Runner | None = None
         self._task: asyncio.Task[None] | None = None
         self._interrupted = False
-        self._held: dict[int, tuple[bytes, bytes | None]] = {}
+        self._held: dict[int, tuple[BatchResult, float]] = {}
         self._following = 0
         self._states: dict[str, str] = {}
         self._seen = Ids()
@@ -161,7 +161,7 @@ class Job:
     async def _work(self) -> None:
         options = self._options
         requests: Iterator[Request] | AsyncIterator[Request]
-        requests = self._streamed() if self._source.streamed else self._requests(self._source.lines())
+        requests = self._streamed() if self._source.streamed else self._requests()
         if options.canary and not await self._canaries(requests):
             return
         if self._interrupted or self._limits.stopped is not None:
@@ -218,11 +218,9 @@ class Job:
                 return False
         return True
 
-    def _requests(self, lines: Iterable[Line]) -> Iterator[Request]:
-        for line in lines:
-            request = self._request(line)
-            if request is not None:
-                yield request
+    def _requests(self) -> Iterator[Request]:
+        for chunk in self._source.chunks():
+            yield from [request for line in chunk if (request := self._request(line)) is not None]
 
     async def _streamed(self) -> AsyncIterator[Request]:
         async for line in self._source.streamed_lines():
@@ -263,27 +261,26 @@ class Job:
         return InvalidRequest(f"line {line.number}: {line.bad.reason}", hint="Correct the line and run it again")
 
     def _deliver(self, _number: int, result: BatchResult) -> None:
-        self.output.add(*self._written(result))
+        self.output.add(result, self._now())
 
     def _deliver_in_order(self, number: int, result: BatchResult) -> None:
         held = self._held
-        held[number] = self._written(result)
+        held[number] = result, self._now()
         while self._following in held:
             self.output.add(*held.pop(self._following))
             self._following += 1
         if self._runner is not None:
             self._runner.scheduler.settle(self._following)
 
-    def _written(self, result: BatchResult) -> tuple[bytes, bytes | None]:
-        now = self._now()
+    def _rendered(self, result: BatchResult, now: float) -> tuple[bytes, bytes | None]:
         line: Line = result.request.id
         self.statistics.add(result, line.key, now)
         text = result_line(result, line.key, now - result.duration)
-        letter = None
-        if not result.ok:
-            error = result.error if result.error is not None else ApiError(f"status {result.status}")
-            letter = dead_letter(line, error)
-        return text, letter
+        if result.ok:
+            return text, None
+        return text, dead_letter(
+            line, result.error if result.error is not None else ApiError(f"status {result.status}")
+        )
 
     def _unwritable(self) -> None:
         if self._runner is not None:

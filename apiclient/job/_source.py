@@ -18,6 +18,7 @@ from apiclient._refused import Refused, reason_of
 from apiclient.job._ids import Ids, digest_of
 
 _CHECKED = 20
+_CHUNK = 64
 _MODULES_FOR_ZSTD = ("compression.zstd", "zstandard", "backports.zstd")
 _LONGEST_NAMED = 5
 
@@ -62,8 +63,22 @@ class Source:
         Raises:
             Refused: It cannot be read any more.
         """
-        for raw, number in self._raw():
-            yield self._parse(raw, number)
+        for chunk in self.chunks():
+            yield from chunk
+
+    def chunks(self) -> Iterator[list[Line]]:
+        """Yield the lines, many at a time, which is faster than each by itself; raises as ``lines``."""
+        chunk: list[Line] = []
+        try:
+            for raw, number in self._raw():
+                chunk.append(self._parse(raw, number))
+                if len(chunk) >= _CHUNK:
+                    yield chunk
+                    chunk = []
+        except Refused:
+            yield chunk
+            raise
+        yield chunk
 
     def _raw(self) -> Iterator[tuple[bytes, int]]:
         number = 0

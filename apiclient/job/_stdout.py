@@ -5,6 +5,8 @@ import secrets
 import sys
 from collections.abc import Callable
 
+from apiclient._batch_model import BatchResult
+from apiclient.job._checkpoint import Render
 from apiclient.job._ids import Ids
 
 
@@ -20,20 +22,22 @@ class Stdout:
         gone: Whether the reader went away.
     """
 
-    def __init__(self, *, on_error: Callable[[], None]) -> None:
+    def __init__(self, *, render: Render, on_error: Callable[[], None]) -> None:
         self.run = secrets.token_hex(8)
         self.done = Ids()
         self.ok = 0
         self.failed = 0
         self.error: OSError | None = None
         self.gone = False
+        self._render = render
         self._on_error = on_error
 
     def __repr__(self) -> str:
         return "Stdout()"
 
-    def add(self, line: bytes, letter: bytes | None = None) -> None:  # noqa: ARG002 - failures are in the results
+    def add(self, result: BatchResult, now: float) -> None:
         """Write a result, at once."""
+        line, _ = self._render(result, now)
         if self.gone:
             return
         try:

@@ -9,7 +9,7 @@ import math
 import os
 import random as _random
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Generator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -262,6 +262,7 @@ class Outbox:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+            await self.purge()
             stats = await self._store.stats()
             left = sum(count for (origin, _), count in stats.endpoints.items() if origin in self._clients)
             return Drained(sum(each.delivered for each in drainers), sum(each.dead for each in drainers), left)
@@ -318,7 +319,7 @@ class Outbox:
         await self._store.aclose()
 
     @contextlib.contextmanager
-    def _drainers_of(self) -> Iterator[list[Drainer]]:
+    def _drainers_of(self) -> Generator[list[Drainer], None, None]:
         clients = list(self._clients.values())
         if not clients:
             raise RuntimeError("this outbox belongs to no client; make one with ApiClient(..., outbox=outbox)")

@@ -34,7 +34,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )
         """,
         # An item that waits for an older one of its ordered endpoint is blocked, and not in here.
-        "CREATE INDEX claimable ON items (origin, due, number) WHERE state = 0 AND blocked = 0",
+        # It has the endpoint in it so that those of a paused endpoint are passed over without a look at the rows.
+        "CREATE INDEX claimable ON items (origin, due, number, endpoint) WHERE state = 0 AND blocked = 0",
         "CREATE INDEX lanes ON items (origin, endpoint, number) WHERE state = 0 AND ordered = 1",
         "CREATE UNIQUE INDEX duplicates ON items (origin, dedupe) WHERE state = 0 AND dedupe IS NOT NULL",
         "CREATE INDEX finals ON items (state, settled) WHERE state > 0",
@@ -83,12 +84,18 @@ DROP = "DELETE FROM items WHERE id = ? RETURNING ordered, origin, endpoint"
 PURGE = "DELETE FROM items WHERE state = ? AND settled <= ?"
 PAGE = f"SELECT {COLUMNS} FROM items WHERE number > ? AND state >= ? AND state <= ? ORDER BY number LIMIT ?"  # noqa: S608
 GET = f"SELECT {COLUMNS} FROM items WHERE id = ?"  # noqa: S608
-COUNTS = "SELECT state, count(*) FROM items GROUP BY state"
+# None of these reads the rows of final items, of which there may be many.
+COUNTS = "SELECT state, count(*) FROM items INDEXED BY finals WHERE state > 0 GROUP BY state"
 PENDING = """
-    SELECT origin, endpoint, count(*), sum(lease IS NOT NULL AND due > ?), min(created)
-    FROM items WHERE state = 0 GROUP BY origin, endpoint
+    SELECT origin, endpoint, count(*), sum(leased), min(created) FROM (
+        SELECT origin, endpoint, lease IS NOT NULL AND due > :now AS leased, created
+        FROM items INDEXED BY claimable WHERE state = 0 AND blocked = 0
+        UNION ALL
+        SELECT origin, endpoint, lease IS NOT NULL AND due > :now, created
+        FROM items INDEXED BY lanes WHERE state = 0 AND ordered = 1 AND blocked = 1
+    ) GROUP BY origin, endpoint
 """
-LATEST = "SELECT max(created) FROM items WHERE state = 0"
+LATEST = "SELECT max(created) FROM items INDEXED BY claimable WHERE state = 0 AND blocked = 0"
 ALL_DUE = "UPDATE items SET due = ? WHERE state = 0 AND due > ?"
 
 

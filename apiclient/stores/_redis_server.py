@@ -138,7 +138,8 @@ class RedisServer:
         if patience is None:
             patience = self._timeout if self._met else 4 * self._timeout
         try:
-            value = await _within(patience, work(self._client(loop)))
+            async with _Patience(patience, loop):
+                value = await work(self._client(loop))
             self._met = True
             return value
         except self._errors as error:
@@ -204,18 +205,34 @@ class RedisServer:
         return sentinel.master_for(service if service else "mymaster", **options)
 
 
-async def _within(seconds: float, work: Awaitable[Value]) -> Value:
-    """Return what *work* returns, or raise TimeoutError after *seconds* in which the event loop went on."""
-    task = asyncio.ensure_future(work)
-    try:
-        # In parts: where the loop itself was held up, the answer may be there by now.
-        for _ in range(4):
-            await asyncio.wait({task}, timeout=seconds / 4)
-            if task.done():
-                return task.result()
-        raise TimeoutError
-    finally:
-        task.cancel()
+class _Patience:
+    """Ends what is awaited after *seconds* in which the event loop went on.
+
+    In four parts: where the loop itself was held up for long, the answer may have come in the meantime.
+    """
+
+    def __init__(self, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
+        self._part = seconds / 4
+        self._left = 4
+        self._loop = loop
+        self._limit = asyncio.timeout(None)
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> None:
+        await self._limit.__aenter__()
+        self._tick()
+
+    async def __aexit__(self, *error: Any) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._limit.__aexit__(*error)
+
+    def _tick(self) -> None:
+        if self._left == 0:
+            self._limit.reschedule(self._loop.time())
+            return
+        self._left -= 1
+        self._timer = self._loop.call_later(self._part, self._tick)
 
 
 def _is_unknown(answer: Any) -> bool:

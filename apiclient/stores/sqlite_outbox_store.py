@@ -99,9 +99,9 @@ class SqliteOutboxStore:
         def stats(database: sqlite3.Connection) -> Stats:
             now = self._now()
             counts = dict(database.execute(sql.COUNTS).fetchall())
-            lanes = database.execute(sql.PENDING, (now,)).fetchall()
+            lanes = database.execute(sql.PENDING, {"now": now}).fetchall()
             return Stats(
-                pending=counts.get(0, 0),
+                pending=sum(lane[2] for lane in lanes),
                 leased=sum(lane[3] for lane in lanes),
                 delivered=counts.get(_DELIVERED, 0),
                 dead=counts.get(_DEAD, 0),

@@ -19,9 +19,9 @@ from tests.conftest import Peer
 pytestmark = pytest.mark.looptime
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> OutboxStore:
-    return MemoryOutboxStore() if request.param == "memory" else SqliteOutboxStore(tmp_path / "outbox.db")
+@pytest.fixture
+def store(tmp_path: Path) -> OutboxStore:
+    return SqliteOutboxStore(tmp_path / "outbox.db")
 
 
 async def order(client: ApiClient, number: int, **options: Any) -> Ticket:

@@ -80,8 +80,10 @@ async def test_circuits_budgets_and_alarms(peer: Peer) -> None:
             with pytest.raises(errors.ApiError):
                 await client.get("/a")
         stats = client.stats()
+        told = {reading.name: reading.value for reading in readings_of(client.watch._parts())}
     (origin,) = stats.origins
     assert (origin.origin, origin.breaker) == (peer.url, "open")
+    assert told["apiclient.breaker.state"] == 2
     assert origin.retries_left is not None
     assert origin.retries_left < 100.8
     assert stats.alarm == "alerting"

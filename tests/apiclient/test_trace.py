@@ -1,6 +1,6 @@
 import asyncio
 import re
-from typing import Any
+import threading
 
 import pytest
 from yarl import URL
@@ -32,7 +32,9 @@ def test_the_waterfall_of_a_call() -> None:
     call.wire = 1
     call.emit(10, "http.attempt", attempt=1, status=503, error_type=None, duration_s=0.3)
     call.emit(20, "http.retry", attempt=1, status=503, wait_s=0.5, why="a 503 is temporary")
-    clock.advance(0.5)
+    clock.advance(0.2)
+    call.emit(20, "breaker.half_open", origin="http://a", retry_after_s=None, reason=None)
+    clock.advance(0.3)
     call.waited("backoff", 0.5)
     call.wire = 2
     clock.advance(0.5)
@@ -45,6 +47,7 @@ def test_the_waterfall_of_a_call() -> None:
         "     0.200 s    0.300 s  attempt 1              |    ======                    |  503",
         "     0.500 s             http.retry             |          *                   |  a 503 is temporary",
         "     0.500 s    0.500 s  backoff                |          ..........          |",
+        "     0.700 s             breaker.half_open      |             *                |  origin=http://a",
         "     1.000 s    0.500 s  attempt 2              |                    ==========|  ServerDisconnectedError",
         "     1.500 s             breaker.opened         |                             *|  origin=http://a, retry_after_s=5",
         "  Look\\nhere",
@@ -131,17 +134,22 @@ async def test_a_stream_that_is_closed_is_no_trouble(peer: Peer, monkeypatch: py
             await client.get("/a")
 
 
-async def test_gauges_of_a_loop_that_is_busy_tell_the_last_values() -> None:
-    """An exporter waits for the loop for a moment, and not once for each gauge."""
+async def test_gauges_are_read_in_the_loops_thread() -> None:
+    """An exporter asks in a thread of its own, and what it reads must not change under it."""
     values: list[list[Reading]] = [[Reading("a", 1, {})], [Reading("a", 2, {})]]
-    gauges = Gauges(lambda: values.pop(0))
+    threads: set[int] = set()
+
+    def read() -> list[Reading]:
+        threads.add(threading.get_ident())
+        return values.pop(0)
+
+    gauges = Gauges(read)
     assert gauges.read() == []
     gauges.attach()
     assert gauges.read() == [Reading("a", 1, {})]
     gauges._taken = -10.0
-    blocked: Any = await asyncio.get_running_loop().run_in_executor(None, lambda: None)
-    assert blocked is None
     assert await asyncio.to_thread(gauges.read) == [Reading("a", 2, {})]
+    assert threads == {threading.get_ident()}
     gauges.detach()
     assert gauges.read() == []
 

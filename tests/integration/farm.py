@@ -11,10 +11,12 @@ import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import aiohttp
 
+from apiclient.credentials import RefreshToken
 from apiclient.middleware.rate_limit import RateLimit
 from apiclient.shared import Redis
 
@@ -55,10 +57,27 @@ async def quota(number: int, spec: dict[str, Any]) -> dict[str, Any]:
     return {"worker": number, "seen": dict(seen), "errors": errors[:3]}
 
 
-WORK = {"quota": quota}
+async def token(number: int, spec: dict[str, Any]) -> dict[str, Any]:
+    """Ask for a token at the same moment as all others; return it."""
+    shared = Redis(spec["store"])
+    credential = RefreshToken(
+        refresh_token="refresh-0",
+        client_id="id",
+        token_url=spec["token_url"],
+        store=shared.tokens,
+        now=lambda: time.time() + spec.get("later", 0.0),
+    )
+    found = await credential.token()
+    await credential.aclose()
+    await shared.aclose()
+    return {"worker": number, "token": found.value}
+
+
+WORK: dict[str, Callable[[int, dict[str, Any]], Coroutine[Any, Any, dict[str, Any]]]] = {"quota": quota, "token": token}
 
 
 def main() -> None:
+    """Fork the workers and wait for them."""
     spec = json.loads(sys.argv[1])
     children: list[int] = []
     for number in range(spec["workers"]):

@@ -10,7 +10,7 @@ import structlog
 from aiohttp import web
 from structlog.testing import LogCapture
 
-from apiclient import ApiClient, errors
+from apiclient import ApiClient, Pipeline, errors
 from apiclient.middleware import AccessLog, Idempotency, Retry
 from apiclient.middleware._events import EventLog
 from tests.conftest import Peer
@@ -215,6 +215,15 @@ async def test_successes_are_sampled_and_nothing_else_is(peer: Peer) -> None:
     told = log.of("http.call")
     assert [each["endpoint"] for each in told] == ["GET /a", "GET /a", "GET /resent", "GET /gone"]
     assert told[0]["sample"] == 0.1
+
+
+async def test_a_failure_that_is_a_response_is_never_left_out(peer: Peer) -> None:
+    """Without StatusErrors a 404 is no exception, and is recorded all the same."""
+    peer.answers(404)
+    log = Kept()
+    async with ApiClient(peer.url, pipeline=Pipeline([AccessLog(sample=0.0)]), logger=log) as client:
+        await client.get("/a")
+    assert [each["status"] for each in log.of("http.call")] == [404]
 
 
 async def test_bodies_are_recorded_only_where_asked_and_without_secrets(peer: Peer) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import ClientSession, FormData, MultipartWriter, web
+from aiohttp.payload import JsonPayload
 
 from apiclient import ApiClient
 from apiclient.middleware import ContentType, RateLimit, StatusErrors
@@ -124,6 +125,17 @@ async def test_forms_files_and_streams_are_left_alone(peer: Peer) -> None:
             await session.post(peer.url, data=data, headers=headers)
     assert typed(peer) == ["multipart/mixed; boundary=xyz", OCTETS, OCTETS, JSON]
     assert peer.seen[3][2] == b'{"a": 1}'
+
+
+async def test_a_payload_of_ones_own_is_what_it_derives_from(peer: Peer) -> None:
+    """A subclass of aiohttp's payload for JSON is JSON."""
+
+    class Mine(JsonPayload):
+        pass
+
+    async with session_of() as session:
+        await session.post(peer.url, data=Mine({"a": 1}), headers={"Content-Type": "text/plain"})
+    assert typed(peer) == [JSON]
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])

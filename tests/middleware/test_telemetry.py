@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from apiclient import ApiClient, Pipeline, errors
 from apiclient.credentials import ClientCredentials
-from apiclient.middleware import RateLimit, Retry, Telemetry
+from apiclient.middleware import AttemptTimeout, RateLimit, Retry, Telemetry
 from apiclient.sandbox import Sandbox
 from tests.collector import Collector, attributes, context_of
 from tests.conftest import Peer
@@ -185,10 +185,10 @@ async def test_a_client_that_is_gone_is_not_kept(peer: Peer, seen: Collector) ->
     client = client_of(peer, seen)
     await client.get("/a")
     await client.aclose()
-    gone = weakref.ref(client)
+    gone = [weakref.ref(client), weakref.ref(client.watch)]
     del client
     gc.collect()
-    assert gone() is None
+    assert [each() for each in gone] == [None, None]
 
 
 async def test_the_number_of_series_is_bounded(peer: Peer) -> None:
@@ -333,3 +333,24 @@ def test_wrong_options_are_refused() -> None:
     """The message names option and value."""
     with pytest.raises(ValueError, match="endpoints must be at least 1, got 0"):
         Telemetry(endpoints=0)
+
+
+@pytest.mark.looptime
+async def test_an_attempt_that_took_too_long_is_a_timeout(peer: Peer, seen: Collector) -> None:
+    """A limit of ours cancels what is inside of it; that is told as the timeout that it is, and not as a cancellation."""
+
+    async def handler(_: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(60)
+        return web.Response()
+
+    peer.handler = handler
+    pipeline = seen.into(ApiClient(peer.url).pipeline).replace(AttemptTimeout, AttemptTimeout(2.0))
+    async with ApiClient(peer.url, pipeline=pipeline.replace(Retry, Retry(attempts=2))) as client:
+        with pytest.raises(errors.AttemptTimedOut):
+            await client.get("/x")
+        with pytest.raises(errors.DeadlineExceeded):
+            await client.get("/x", timeout=1.0)
+    spans = seen.spans(SpanKind.CLIENT)
+    assert [attributes(span)["error.type"] for span in spans] == ["TimeoutError"] * 3
+    assert [each["error.type"] for each, _ in seen.points("apiclient.attempts")] == ["TimeoutError"]
+    assert [attributes(span)["apiclient.outcome"] for span in seen.spans(SpanKind.INTERNAL)] == ["failed", "failed"]

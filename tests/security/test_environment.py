@@ -4,6 +4,7 @@ import asyncio
 import datetime as dt
 import inspect
 import ipaddress
+import socket
 import ssl
 import tomllib
 from collections.abc import AsyncIterator
@@ -20,8 +21,10 @@ from cryptography.x509.oid import NameOID
 
 from apiclient import ApiClient
 from apiclient.credentials import StaticToken
-from apiclient.middleware.errors import ApiError, ConnectFailed
+from apiclient.middleware import Retry
+from apiclient.middleware.errors import ApiError, ConnectFailed, Deferred
 from apiclient.options import CallOptions
+from apiclient.outbox import Outbox
 from apiclient.redirects import Redirects
 from tests.security.conftest import CANARY, Origin
 
@@ -222,3 +225,44 @@ def test_credentials_do_not_travel_in_clear_text(base: str, options: dict[str, A
         with pytest.raises(ValueError, match="base_url must be https") as caught:
             ApiClient(base, credentials=StaticToken(CANARY), **options)
         assert CANARY not in str(caught.value)
+
+
+async def test_what_is_kept_on_disk_has_no_credential_and_is_the_owners(good: Origin, tmp_path: Path) -> None:
+    """S25: a deferred call's file, in a folder of its own, has neither token, key nor cookie in it, and mode 0600."""
+    good.handler = good.reply(503)
+    folder = tmp_path / "new"
+    headers = {"X-Api-Key": CANARY, "Cookie": f"a={CANARY}", "X-Mine": CANARY}
+    outbox = Outbox(folder / "outbox.db")
+    async with ApiClient(
+        good.url, credentials=StaticToken(CANARY), headers=headers, outbox=outbox, timeout=5
+    ) as client:
+        pipeline = client.pipeline.replace(Retry, Retry(attempts=1))
+        with pytest.raises(Deferred):
+            await client.put("/x", json={"a": 1}, defer=True, headers=headers, pipeline=pipeline)
+    assert good.received.count(CANARY.encode()) >= 4
+    files = [path for path in folder.iterdir() if path.is_file()]
+    assert files
+    for path in files:
+        assert CANARY.encode() not in path.read_bytes()
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+async def test_a_resolver_of_ones_own_guards_where_connections_go(good: Origin) -> None:
+    """S22: the guard against private addresses is the caller's, and sits in the session; nothing gets past it."""
+
+    class Guard(aiohttp.ThreadedResolver):
+        async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[Any]:
+            found = await super().resolve(host, port, family)
+            if any(ipaddress.ip_address(each["host"]).is_loopback for each in found):
+                raise OSError(f"{host} is not to be reached")
+            return [*found]
+
+    connector = aiohttp.TCPConnector(resolver=Guard(), use_dns_cache=False)
+    async with (
+        aiohttp.ClientSession(connector=connector) as session,
+        ApiClient(f"http://localhost:{good.port}", session=session) as client,
+    ):
+        with pytest.raises(ConnectFailed):
+            await client.get("/x", pipeline=client.pipeline.without(Retry))
+    assert good.connections == 0

@@ -6,9 +6,6 @@ from typing import Any
 
 from apiclient.middleware.intent import Intent
 from apiclient.stores import Draft, MemoryOutboxStore, OutboxStore, SqliteOutboxStore
-from apiclient.stores._redis_server import RedisServer
-from apiclient.stores.redis_outbox_store import RedisOutboxStore
-from tests.valkey import common
 
 ORIGIN = "http://api.test"
 Make = Callable[["Clock"], OutboxStore]
@@ -24,15 +21,9 @@ class Clock:
         return self.now
 
 
-def redis_outbox(name: str, clock: Clock) -> OutboxStore:
-    server = RedisServer(common().url, timeout=5.0, cooldown=1.0, options={})
-    return RedisOutboxStore(server, namespace=name, now=clock)
-
-
 # How each store is made, again and again on the same folder; whether it outlives its process.
 STORES: dict[str, tuple[Callable[[Path, Clock], OutboxStore], bool]] = {
     "memory": (lambda _, clock: MemoryOutboxStore(now=clock), False),
-    "redis": (lambda folder, clock: redis_outbox(folder.name, clock), True),
     "sqlite": (lambda folder, clock: SqliteOutboxStore(folder / "outbox.db", now=clock), True),
 }
 

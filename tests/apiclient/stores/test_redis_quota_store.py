@@ -1,0 +1,194 @@
+"""The shared limiter against a real Valkey server: each decision, without the processes around it."""
+
+import asyncio
+import math
+import secrets
+
+import pytest
+import redis.asyncio
+
+from apiclient.middleware._rate import Rate
+from apiclient.middleware.quota_store import UsageStore
+from apiclient.shared import Redis
+from apiclient.stores.redis_quota_store import RedisQuotaStore
+from tests.valkey import Server, common, connections
+
+__all__ = ["connections"]
+
+pytestmark = pytest.mark.usefixtures("connections")
+
+SLOW = (Rate(50, per=3600.0),)
+
+
+def worker(namespace: str, server: Server | None = None, **options: object) -> RedisQuotaStore:
+    """Return a store as another process would have it: with an identity and connections of its own."""
+    address = (common() if server is None else server).url
+    return Redis(address, namespace=namespace, timeout=5.0, cooldown=0.01, **options).quotas
+
+
+@pytest.fixture
+def name() -> str:
+    return secrets.token_hex(6)
+
+
+async def test_all_draw_from_one_quota(name: str) -> None:
+    """Two processes together get what there is, and not a unit more; another key has a quota of its own."""
+    one, two = worker(name), worker(name)
+    assert isinstance(one, UsageStore)
+    assert (await one.lease("k", SLOW, 30)).units == 30
+    assert (await two.lease("k", SLOW, 30)).units == 20
+    refused = await two.lease("k", SLOW, 30)
+    assert refused.units == 0
+    assert refused.wait > 1000
+    assert (await two.lease("other", SLOW, 30)).units == 30
+
+
+async def test_of_several_rates_the_tightest_rules(name: str) -> None:
+    """A unit counts in each of them."""
+    rates = (Rate(10, per=60.0), Rate(12, per=3600.0))
+    one = worker(name)
+    assert (await one.lease("k", rates, 50)).units == 10
+    assert (await one.lease("k", rates[1:], 50)).units == 2
+
+
+async def test_who_waits_has_a_turn(name: str) -> None:
+    """A greedy process leaves the others theirs, as soon as they are known to wait."""
+    greedy, modest, third = worker(name), worker(name), worker(name)
+    assert (await greedy.lease("k", SLOW, 50)).units == 50
+    for each in (modest, third, greedy):
+        assert (await each.lease("k", SLOW, 40)).units == 0
+    greedy.landed("k", 50, None)  # never used after all
+    got = [(await each.lease("k", SLOW, 40)).units for each in (greedy, modest, third)]
+    assert got == [16, 16, 16]
+
+
+async def test_units_given_back_are_there_for_others(name: str) -> None:
+    """What was leased and not used counts no more."""
+    one, two = worker(name), worker(name)
+    assert (await one.lease("k", SLOW, 50)).units == 50
+    one.landed("k", 20, None)
+    await one.lease("k", SLOW, 0)
+    assert (await two.lease("k", SLOW, 50)).units == 20
+
+
+async def test_a_unit_is_held_one_period_from_its_use(name: str) -> None:
+    """Used later than it was granted, it comes free later: no window of the API sees more than its limit."""
+    one = worker(name)
+    assert (await one.lease("k", SLOW, 50)).units == 50
+    before = (await one.lease("k", SLOW, 1)).wait
+    one.landed("k", 50, 0.0)
+    after = (await one.lease("k", SLOW, 1)).wait
+    assert after < before, "the time allowed for spending is over"
+    assert after > 0.9 * 3600
+
+
+async def test_a_pause_is_everybodys(name: str) -> None:
+    """A 429 that one process met stops the endpoint for all, and no other endpoint."""
+    one, two = worker(name), worker(name)
+    await one.lease("k", SLOW, 1)
+    await one.pause("k", 30.0)
+    refused = await two.lease("k", SLOW, 1)
+    assert refused.units == 0
+    assert 29 < refused.wait <= 30
+    assert (await two.lease("other", SLOW, 1)).units == 1
+
+
+async def test_keys_expire_by_themselves(name: str) -> None:
+    """Nothing has to be cleaned up: every key has an end, and no name of an endpoint is in it."""
+    await worker(name).lease("https://api.test GET /x/{id}", (Rate(5),), 3)
+    async with redis.asyncio.Redis.from_url(common().url) as client:
+        names = await client.keys(f"{name}:*")
+        left = [await client.pttl(each) for each in names]
+    assert names
+    assert all(0 < each <= 63_000 for each in left)
+    assert len({each[each.index(b"{") : each.index(b"}")] for each in names}) == 1, "one node of a cluster"
+
+
+async def test_without_the_server_each_has_a_share(name: str) -> None:
+    """The limit divided by the processes last known, what was used before included; never unlimited."""
+    server = Server()
+    one, two = worker(name, server), worker(name, server)
+    await two.lease("k", SLOW, 5)
+    await one.lease("k", SLOW, 10)
+    server.stop()
+    assert (await one.lease("k", SLOW, 50)).units == 15
+    assert (await one.lease("k", SLOW, 50)).units == 0
+    assert (await worker(name, server, workers=10).lease("k", SLOW, 50)).units == 5
+    few = await worker(name, server, workers=100).lease("k", SLOW, 50)
+    assert few.units == 1
+
+
+async def test_without_the_server_it_can_refuse(name: str) -> None:
+    """By option nothing leaves, and nobody waits for it either."""
+    server = Server()
+    one = worker(name, server, unreachable="refuse")
+    server.stop()
+    assert await one.lease("k", SLOW, 1) == (0, 1.0, math.inf)
+
+
+async def test_a_server_that_forgot_is_told(name: str) -> None:
+    """Started again with an empty memory it knows at once what the processes used: no burst on return."""
+    server = Server()
+    try:
+        one, two = worker(name, server), worker(name, server)
+        for store, units in ((one, 5), (two, 25), (one, 20)):
+            assert (await store.lease("k", SLOW, units)).units == units
+        server.crash()
+        assert await _answered(one) == 0
+        assert await _answered(two) == 0
+    finally:
+        server.stop()
+
+
+async def _answered(store: RedisQuotaStore) -> int:
+    """Return what *store* grants once it has reached its server again."""
+    units = 0
+    for _ in range(200):
+        units += (await store.lease("k", SLOW, 50)).units
+        if not store._server.down:
+            break
+        await asyncio.sleep(0.01)
+    return units
+
+
+async def test_a_server_that_hangs_holds_nobody_for_long(name: str) -> None:
+    """An address that swallows everything: after the stated time each goes on with its share."""
+
+    async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+
+    silent = await asyncio.start_server(swallow, "127.0.0.1", 0)
+    try:
+        port = silent.sockets[0].getsockname()[1]
+        shared = Redis(f"redis://127.0.0.1:{port}", timeout=0.05, workers=5, namespace=name)
+        async with asyncio.timeout(5.0):
+            assert (await shared.quotas.lease("k", SLOW, 50)).units == 10
+        await shared.aclose()
+    finally:
+        silent.close()
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"timeout": 0}, "timeout must be above 0 seconds, got 0"),
+        ({"cooldown": -1.0}, "cooldown must be above 0 seconds, got -1.0"),
+        ({"patience": 0}, "patience must be above 0 seconds, got 0"),
+        ({"workers": 0}, "workers must be at least 1, got 0"),
+        ({"unreachable": "ignore"}, "unreachable must be"),
+        ({"namespace": "a{b"}, "namespace must be a name without braces, got 'a{b'"),
+    ],
+)
+def test_wrong_options_are_refused(options: dict[str, object], message: str) -> None:
+    """The message names option and value."""
+    with pytest.raises(ValueError, match=message.replace("{", r"\{")):
+        Redis("redis://127.0.0.1", **options)  # type: ignore[arg-type]
+
+
+def test_a_url_of_another_kind_is_refused() -> None:
+    """It says which there are."""
+    with pytest.raises(ValueError, match="url must begin with one of redis, rediss"):
+        Redis("http://127.0.0.1")

@@ -1,0 +1,146 @@
+"""Real processes, a real Valkey server, a real API: one quota, and one token request, for all of them."""
+
+import asyncio
+import json
+import sys
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apiclient.sandbox import Sandbox, _api
+from apiclient.sandbox._window import Hit
+from apiclient.shared import Redis
+from tests.authority import Authority
+from tests.integration import farm
+from tests.valkey import Server
+
+ROOT = Path(__file__).parents[2]
+LIMIT, WORKERS = 50, 8
+LONG = pytest.mark.long
+
+
+class SlidingLog:
+    """Admit *limit* requests in any *period*, by the arrival of each; rejected requests do not count."""
+
+    def __init__(self, limit: int, period: float) -> None:
+        self._limit = limit
+        self._period = period
+        self._arrivals: deque[float] = deque()
+
+    def hit(self, now: float) -> Hit:
+        arrivals = self._arrivals
+        while arrivals and arrivals[0] + self._period <= now:
+            arrivals.popleft()
+        admitted = len(arrivals) < self._limit
+        if admitted:
+            arrivals.append(now)
+        return Hit(admitted, self._limit - len(arrivals), arrivals[0] + self._period - now)
+
+
+async def farmed(**spec: Any) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.integration.farm", json.dumps(spec), stdout=asyncio.subprocess.PIPE, cwd=ROOT
+    )
+
+
+async def rows(process: asyncio.subprocess.Process) -> list[dict[str, Any]]:
+    out, _ = await process.communicate()
+    return [json.loads(line) for line in out.splitlines()]
+
+
+async def drawn(server: Server, seconds: float, *, outage: tuple[float, float] | None = None, **spec: Any) -> None:
+    """Let the workers draw from one quota for *seconds*, and check what the API saw."""
+    async with Sandbox(limits={"GET /v1/employees/{id}": (LIMIT, 1.0)}) as sandbox:
+        process = await farmed(
+            work="quota",
+            workers=WORKERS,
+            seconds=seconds,
+            store=server.url,
+            rate=f"{LIMIT}/1s",
+            url=f"{sandbox.api_url}/employees/1",
+            token=sandbox.issue_token(lifetime=3600.0),
+            **spec,
+        )
+        if outage is not None:
+            while not sandbox.ledger:
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(outage[0])
+            server.halt()
+            await asyncio.sleep(outage[1])
+            server.start()
+        done = await rows(process)
+        refused, served = sandbox.count(status=429), sandbox.count(status=200)
+    lived = WORKERS - ("kill" in spec)
+    assert len(done) == lived
+    assert not [row["errors"] for row in done if row["errors"]]
+    assert refused <= max(1, 0.001 * served), f"{refused} of {served + refused} were refused"
+    assert served >= 0.97 * LIMIT * seconds, f"{served} of {LIMIT * seconds:g} were used"
+    each = [row["seen"]["200"] for row in done]
+    mean = sum(each) / len(each)
+    assert mean / 1.5 <= min(each), each
+    assert max(each) <= mean * 1.5, each
+
+
+@pytest.fixture
+def server() -> Any:
+    server = Server()
+    yield server
+    server.stop()
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("seconds", [3.0, pytest.param(30.0, marks=LONG)])
+@pytest.mark.parametrize("window", ["fixed", "sliding"])
+async def test_eight_processes_draw_from_one_quota(
+    server: Server, window: str, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At most 0.1 % refused, at least 97 % used, and everybody has their part, whatever the API's windows are like."""
+    if window == "sliding":
+        monkeypatch.setattr(_api, "FixedWindow", SlidingLog)
+    await drawn(server, seconds)
+
+
+@LONG
+@pytest.mark.timeout(90)
+async def test_a_process_killed_with_its_leases_costs_nobody_much(server: Server) -> None:
+    """What it held comes free by itself, and its turn is not waited for."""
+    await drawn(server, 30.0, kill=10.3)
+
+
+@LONG
+@pytest.mark.timeout(90)
+async def test_clocks_that_disagree_do_not_matter(server: Server) -> None:
+    """The wall clocks of first and last process are ten minutes apart, neighbours more than one."""
+    await drawn(server, 30.0, skew=600 / (WORKERS - 1))
+
+
+@LONG
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("window", ["fixed", "sliding"])
+async def test_a_store_that_is_killed_and_comes_back_empty(
+    server: Server, window: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Meanwhile each goes by its share, and on return nobody bursts: the API sees neither."""
+    if window == "sliding":
+        monkeypatch.setattr(_api, "FixedWindow", SlidingLog)
+    await drawn(server, 30.0, outage=(12.0, 3.0))
+
+
+async def test_sixteen_processes_replace_a_rotating_token_once(server: Server) -> None:
+    """One expired token, one token request, and the refresh token that came with it is kept for the next time."""
+    async with Authority() as authority:
+        authority.rotating = True
+        spec = {"work": "token", "workers": 16, "store": server.url, "token_url": authority.token_url}
+        first = await farm.token(0, spec)
+        assert len(authority.forms) == 1
+        authority.delay = 0.1
+        done = await rows(await farmed(**spec, later=7200.0))
+        assert len(done) == 16
+        assert len(authority.forms) == 2
+        assert {row["token"] for row in done}.isdisjoint({first["token"]})
+        assert len({row["token"] for row in done}) == 1
+        assert not authority.revoked
+        shared = Redis(server.url)
+        await shared.aclose()
