@@ -15,9 +15,10 @@ from apiclient._session import check_encrypted, check_transport, open_session
 from apiclient._target import Targets, base_of, checked_headers
 from apiclient._watch import Watch
 from apiclient.batch import BatchResult, Request, run_batch
-from apiclient.middleware import Alert, Retry
+from apiclient.middleware import Alert, RateLimit, Retry
 from apiclient.middleware._body import cap, read_in_time
 from apiclient.middleware._call import CALL, Call
+from apiclient.middleware._clock import clock_of
 from apiclient.middleware._endpoint import Templates
 from apiclient.middleware._events import EventLog
 from apiclient.middleware._transport import transport_error
@@ -30,6 +31,7 @@ from apiclient.outbox._calls import postponed, resumed
 from apiclient.pagination import Next, by_link, run_paginate
 from apiclient.pipeline import Pipeline, default_pipeline
 from apiclient.redirects import REDIRECTS, SAME_ORIGIN, Redirects
+from apiclient.shared import Redis
 from apiclient.stats import ClientStats
 
 _DEFAULT_HEADERS = {
@@ -97,6 +99,7 @@ class ApiClient:
         headers: Sent with every request, in addition to Accept and User-Agent.
         endpoints: Templates such as ``"GET /employees/{id}"`` by which concrete paths are recognised.
         outbox: Takes calls that could not be made now and sends them later.
+        shared: A server through which the processes of many machines share the quotas: ``Redis("redis://...")``.
         max_body: Largest response body, in bytes after decompression, that a buffered call reads.
         connections: Most connections of the client's own session.
         cookies: Whether the client's own session keeps cookies.
@@ -126,6 +129,7 @@ class ApiClient:
         headers: Mapping[str, str] | None = None,
         endpoints: Iterable[str] = (),
         outbox: Outbox | None = None,
+        shared: Redis | None = None,
         max_body: int | None = 100 * 2**20,
         connections: int = 100,
         cookies: bool = False,
@@ -143,6 +147,8 @@ class ApiClient:
             raise ValueError(f"max_body must be at least 1 byte, got {max_body!r}")
         if connections < 1:
             raise ValueError(f"connections must be at least 1, got {connections!r}")
+        if shared is not None and pipeline is not None:
+            raise ValueError("shared= is for the default pipeline; in one of your own write RateLimit(store=shared.quotas)")
         self._base = base_of(base_url)
         self._origin = self._base.origin()
         self._targets = Targets(self._base, Templates(endpoints))
@@ -151,6 +157,10 @@ class ApiClient:
             if pipeline is not None
             else default_pipeline(credentials=credentials, timeout=timeout, outbox=outbox)
         )
+        if shared is not None:
+            self._pipeline = self._pipeline.replace(RateLimit, RateLimit(store=shared.quotas))
+            shared.attach()
+        self._shared = shared
         self._chain = (self._pipeline,)
         self._outbox = outbox
         self._credentials: Any = credentials
@@ -223,6 +233,9 @@ class ApiClient:
         finally:
             if self._owns_session and self._session is not None:
                 await self._session.close()
+            if self._shared is not None:
+                shared, self._shared = self._shared, None
+                await shared.detach()
 
     def request(self, method: str, path: str, **options: Unpack[CallOptions]) -> PendingCall:
         """Prepare a call; nothing is sent before it is awaited or entered.
@@ -343,7 +356,7 @@ class ApiClient:
             target.endpoint if endpoint is None else endpoint,
             key=target.key if endpoint is None else (target.key[0], endpoint),
             url=url,
-            time=asyncio.get_running_loop().time,
+            time=clock_of(asyncio.get_running_loop()),
             origin=self._origin,
             deadline=self._timeout if timeout is None else timeout,
             buffered=buffered,

@@ -74,6 +74,9 @@ _RULES: tuple[tuple[type[Any], type[Any], str], ...] = (
     ),
 )
 
+stand_in: "Callable[[Pipeline], Pipeline] | None" = None
+"""Returns what runs in a pipeline's place, while an application is tested (apiclient.testing.set_testing)."""
+
 
 class Pipeline(Sequence[ClientMiddlewareType]):
     """Middlewares in order, the outermost first; itself a middleware for any aiohttp session.
@@ -113,7 +116,8 @@ class Pipeline(Sequence[ClientMiddlewareType]):
         try:
             if call.buffer_body and request.body:
                 await request.body.as_bytes()
-            return await self._enter(request)
+            chain = self if stand_in is None else stand_in(self)
+            return await chain._enter(request)  # noqa: SLF001 - of the same class
         except ApiError as error:
             call.stamp(error)
             raise

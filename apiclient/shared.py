@@ -60,6 +60,7 @@ class Redis:
         # Two ways to one server: a limiter that waited as long as an outbox may would hold up every request.
         self._quick = RedisServer(url, timeout=timeout, cooldown=cooldown, options=options)
         self._slow = RedisServer(url, timeout=patience, cooldown=cooldown, options=options)
+        self._users = 0
         self.quotas = RedisQuotaStore(self._quick, namespace=namespace, unreachable=unreachable, workers=workers)
         self.tokens = RedisTokenStore(self._slow, namespace=namespace, keys=token_keys)
 
@@ -76,6 +77,16 @@ class Redis:
             replicas=replicas,
             patience=self._patience,
         )
+
+    def attach(self) -> None:
+        """Note that one more client uses it."""
+        self._users += 1
+
+    async def detach(self) -> None:
+        """Note that a client uses it no more; after the last one the connections are closed."""
+        self._users -= 1
+        if self._users <= 0:
+            await self.aclose()
 
     async def aclose(self) -> None:
         """Close this event loop's connections; the next operation opens new ones."""

@@ -324,7 +324,7 @@ def serve() -> None:
         app = web.Application()
         app.router.add_get("/{tail:.*}", answer)
         async with TestServer(app) as site:
-            print(site.port, flush=True)
+            print(site.make_url("/").port, flush=True)
             await asyncio.Event().wait()
 
     asyncio.run(run())

@@ -57,7 +57,7 @@ def body_shown(
     text = decoded(body[:LONGEST], declared, cut=len(body) > LONGEST)
     if kind == "application/x-www-form-urlencoded":
         pairs = parse_qsl(text, keep_blank_values=True)
-        text = urlencode([(name, _HIDDEN if plain(name) in names else value) for name, value in pairs], safe="[]")
+        text = urlencode([(name, _HIDDEN if _secret(name, names) else value) for name, value in pairs], safe="[]")
     elif kind.endswith("json") and len(body) <= LONGEST:
         try:
             text = json.dumps(_without(json.loads(text), names), ensure_ascii=False, separators=(",", ":"))
@@ -69,6 +69,11 @@ def body_shown(
     value = r"(\"(?:[^\"\\]|\\.)*\"?|(?:(?:bearer|basic|digest|token)\s+)?[^\s&,;<]+)"
     text = re.sub(rf"(?i)\b({_alternatives(names)})(\"?\s{{0,2}}[:=]\s{{0,2}}){value}", _masked, text)
     return one_line(_cut(hidden(text, secrets), longest), longest)
+
+
+def _secret(name: str, names: Collection[str]) -> bool:
+    # Forms nest by brackets or dots: user[pin], user.pin.
+    return plain(name) in names or any(plain(part) in names for part in re.split(r"[\[\].]", name))
 
 
 def _alternatives(names: Collection[str]) -> str:

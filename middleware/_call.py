@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 from yarl import URL
 
+from apiclient.middleware._clock import clock_of
 from apiclient.middleware._endpoint import endpoint_of
 from apiclient.middleware._events import DEFAULT_LOG, EventLog
 from apiclient.middleware.credential import Credential, Token
@@ -21,6 +22,8 @@ IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELET
 
 Middleware = Callable[[ClientRequest, ClientHandlerType], Awaitable[ClientResponse]]
 Watcher = Callable[[str, Mapping[str, Any]], None]
+# How a call waits. The tests of an application put something quicker here (apiclient.testing.set_testing).
+pause: Callable[[float], Awaitable[Any]] = asyncio.sleep
 
 
 class Call:
@@ -195,7 +198,7 @@ class Call:
             )
         began = self.time()
         try:
-            await asyncio.sleep(max(0.0, seconds))
+            await pause(max(0.0, seconds))
         finally:
             self.waited(kind, self.time() - began)
 
@@ -263,7 +266,7 @@ async def opened(middleware: Middleware, request: ClientRequest, handler: Client
         endpoint,
         key=(str(request.url.origin()), endpoint),
         url=request.url,
-        time=asyncio.get_running_loop().time,
+        time=clock_of(asyncio.get_running_loop()),
         idempotency_key=request.headers.get("Idempotency-Key"),
         bare=True,
     )

@@ -147,6 +147,8 @@ class Lane:
         """Note that *slot* was accepted, by an answer that stated *quotas*, or (not *answered*) that nobody knows."""
         pacer = self.pacer
         now = self.time()
+        if self.leases is not None:
+            self.leases.landed(slot.cost, self._counted(slot, now))
         pacer.settle(slot, now, answered=answered)
         if quotas:
             pacer.stated(slot, quotas, now)
@@ -185,9 +187,10 @@ class Lane:
         if slot.sent > now:
             return 0.0
         took, trip = now - slot.sent, self.pacer.trip
-        slack = min((0.1 * meter.period for meter in self.pacer.meters), default=0.0)
+        period = min((meter.period for meter in self.pacer.meters), default=0.0)
         # As long as the shortest round trip is not well known, all of it may have passed before.
-        return took - min(slack, took if trip.count < _WELL_KNOWN else max(0.0, took - trip.least))
+        late = min(took, 0.5 * period) if trip.count < _WELL_KNOWN else min(took - trip.least, 0.1 * period)
+        return took - max(0.0, late)
 
     def _note(self) -> None:
         if self.pacer.news:

@@ -2,8 +2,10 @@
 
 import asyncio
 import math
+from collections.abc import Callable
 from typing import Any
 
+from apiclient.middleware._clock import clock_of
 from apiclient.middleware._ending import EXPIRED
 
 _EXACT_UP_TO = 5.0
@@ -29,6 +31,7 @@ class Wheel:
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._time: Callable[[], float] = _no_loop
         self._ticks: dict[int, set[Limit]] = {}
 
     def __repr__(self) -> str:
@@ -43,14 +46,14 @@ class Wheel:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             # Timers of a loop that is gone can never fire.
-            self._loop, self._ticks = loop, {}
+            self._loop, self._time, self._ticks = loop, clock_of(loop), {}
         task = asyncio.current_task(loop)
         if task is None:
             raise RuntimeError("a time limit needs a task to run in")
         limit = Limit(task)
         if seconds > _EXACT_UP_TO:
             if seconds != math.inf:
-                tick = int((loop.time() + seconds) * _TICKS_PER_SECOND) + 1
+                tick = int((self._time() + seconds) * _TICKS_PER_SECOND) + 1
                 armed = self._ticks.get(tick)
                 if armed is None:
                     armed = self._ticks[tick] = set()
@@ -106,3 +109,7 @@ class Limit:
             # The code under the limit answered the cancellation with an error of its own.
             self._expired = False
             self._task.uncancel()
+
+
+def _no_loop() -> float:
+    raise RuntimeError("no event loop is running")

@@ -21,8 +21,10 @@ EXTRAS = {
     "uvloop": ("apiclient.cli",),
     "redis": ("apiclient.stores",),
     "jwt": ("apiclient.credentials._jwt",),
-    "cryptography": ("apiclient.credentials._jwt",),
+    "cryptography": ("apiclient.credentials._jwt", "apiclient.stores.redis_token_store"),
     "aioresponses": ("apiclient.testing._aioresponses",),
+    "pytest": ("apiclient.testing.plugin",),
+    "pytest_asyncio": ("apiclient.testing.plugin",),
 }
 # The words that all policies share; every other public module of `middleware` is a policy, or stands alone like one.
 SHARED = frozenset({f"{MIDDLEWARE}.{name}" for name in ("credential", "errors", "intent", "quota_store")})
@@ -36,6 +38,7 @@ SHELLS = frozenset(
         "_call",
         "_capped_stream",
         "_censored",
+        "_clock",
         "_error",
         "_explain",
         "_gate",

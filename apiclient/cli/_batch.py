@@ -174,11 +174,9 @@ def _panel(progress: Progress) -> Table:
     table = Table.grid(padding=(0, 2))
     bar = ProgressBar(total=progress.total, completed=progress.done, width=40, pulse=progress.total is None)
     table.add_row(bar, Text(_share(progress)), Text(f"to go {_span(progress.eta)}"))
-    details = Table.grid(padding=(0, 2))
-    details.add_row(*(Text(part) for part in _parts(progress)))
     both = Table.grid()
     both.add_row(table)
-    both.add_row(details)
+    both.add_row(Text(", ".join(_parts(progress))))
     return both
 
 

@@ -118,7 +118,8 @@ async def _call(client: ApiClient, method: str, path: str) -> tuple[Finding, str
         response = await client.request(method, path, timeout=_PATIENCE)
     except StatusError as error:
         took = asyncio.get_running_loop().time() - began
-        date = error.headers.get("Date") if error.headers is not None else None
+        shown: Any = error.headers
+        date: str | None = None if shown is None else shown.get("Date")
         # A client error other than these only says that there is nothing at this path: the way works.
         ok = error.status < 500 and error.status not in {401, 403, 429}
         text = f"{name} answers {error.status} ({_ms(took)})"

@@ -47,7 +47,7 @@ table{border-collapse:collapse;width:100%;font-size:13px}
 th,td{text-align:left;padding:6px 10px;border-top:1px solid var(--rule);vertical-align:top}
 thead th{border-top:0;color:var(--dim);font-weight:600;white-space:nowrap}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-th,td{overflow-wrap:anywhere}code.c{white-space:nowrap}
+td code{white-space:nowrap}td.w{min-width:15em;overflow-wrap:anywhere}
 code{font:12px ui-monospace,SFMono-Regular,Menlo,monospace}
 """
 
@@ -186,7 +186,7 @@ def _outcomes(total: Statistics) -> str:
     errors = [
         [
             f"{error['count']:,}",
-            f'<code class="c">{escape(name)}</code>',
+            f"<code>{escape(name)}</code>",
             escape(str(error["message"])),
             escape(str(error["hint"])),
             f"<code>{escape(str(error['example']))}</code>",
@@ -196,7 +196,7 @@ def _outcomes(total: Statistics) -> str:
     parts = [_table(("final status", "calls"), statuses, numbers=range(1, 2))]
     if errors:
         parts.append("<h2>Errors</h2>")
-        parts.append(_table(("", "error", "message", "what to do", "example"), errors, numbers=range(1)))
+        parts.append(_table(("", "error", "message", "what to do", "example"), errors, numbers=range(1), words=(2, 3)))
     return "".join(parts)
 
 
@@ -236,17 +236,15 @@ def _panels(panels: Sequence[str]) -> str:
     return f'<div class="panels">{"".join(panels)}</div>'
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Iterable[int]) -> str:
-    right = set(numbers)
-    heads = "".join(f"<th{_class(n in right)}>{escape(name)}</th>" for n, name in enumerate(head))
+def _table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Iterable[int], words: Iterable[int] = ()
+) -> str:
+    kinds = dict.fromkeys(numbers, ' class="n"') | dict.fromkeys(words, ' class="w"')
+    heads = "".join(f"<th{kinds.get(n, '')}>{escape(name)}</th>" for n, name in enumerate(head))
     body = "".join(
-        "<tr>" + "".join(f"<td{_class(n in right)}>{cell}</td>" for n, cell in enumerate(row)) + "</tr>" for row in rows
+        "<tr>" + "".join(f"<td{kinds.get(n, '')}>{cell}</td>" for n, cell in enumerate(row)) + "</tr>" for row in rows
     )
     return f'<div class="wide"><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _class(number: bool) -> str:  # noqa: FBT001 - of one use
-    return ' class="n"' if number else ""
 
 
 def _bytes(count: float) -> str:

@@ -2,7 +2,8 @@
 
 LEASE = """
 -- KEYS: facts, line, workers, then for each rate: times of release, units by time.
--- Times are microseconds of the server's clock. A unit is held from its grant until one period after it was used.
+-- Times are microseconds of the server's clock. A unit is held from its grant until one period
+-- after it was used; as long as nobody said when that was, until a grace and a period after the grant.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 local ask = cjson.decode(ARGV[1])
@@ -69,9 +70,10 @@ for _, each in ipairs(ask.over) do
                 redis.call('HINCRBY', KEYS[3 + 2 * i], buckets[i], -moved)
             end
             redis.call('HINCRBY', facts, name_of(i), -moved)
-            if age >= 0 and now - age + span(i) > now then
-                hold(i, moved, now - age + span(i))
-            end
+        end
+        -- Also what was held for too short a time, because its request was held up for so long.
+        if age >= 0 and now - age + span(i) > now then
+            hold(i, units, now - age + span(i))
         end
     end
 end
@@ -144,7 +146,7 @@ end
 local reply = {granted, 0, count, generation, free - granted}
 for i = 1, #rates do
     if granted > 0 then
-        reply[5 + i] = hold(i, granted, now + ask.spend + span(i))
+        reply[5 + i] = hold(i, granted, now + ask.grace + span(i))
     end
 end
 local wait = 0
@@ -174,9 +176,11 @@ if granted == 0 then
             end
         end
         wait = first - now
-        if wait > shortest / 2 then
-            -- What was not reported yet comes free earlier than it seems.
-            wait = math.max(shortest / 2, wait - ask.spend - shortest / 40)
+        -- What was not reported yet comes free earlier than it seems.
+        if wait > ask.grace + shortest / 40 then
+            wait = wait - ask.grace - shortest / 40
+        else
+            wait = math.min(wait, ask.grace / 4)
         end
         wait = math.max(1000, wait)
         if free >= 1 and lapse < math.huge then

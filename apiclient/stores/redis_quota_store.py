@@ -16,7 +16,10 @@ from apiclient.stores._redis_quota_lua import LEASE, PAUSE
 from apiclient.stores._redis_server import RedisServer, StoreUnavailable
 
 Unreachable = Literal["share", "refuse"]
-_SPEND = 0.05
+# A lease may be spent for so long, and a request that uses it is under way for so long, in parts of a period.
+_SPEND = 0.25
+_GRACE = 0.5
+_LONGEST_GRACE = 30.0
 _MICRO = 1_000_000
 
 
@@ -35,6 +38,9 @@ class RedisQuotaStore:
         namespace: Begins the names of its keys.
         unreachable: ``"share"``, or ``"refuse"`` to let nothing leave without the server.
         workers: Processes that are assumed to share a quota as long as the server has not said how many there are.
+
+    Attributes:
+        failures: Questions that went without the server's answer.
     """
 
     def __init__(
@@ -47,6 +53,7 @@ class RedisQuotaStore:
         self._server = server
         self._namespace = namespace
         self._unreachable = unreachable
+        self.failures = 0
         self._me = secrets.token_hex(6)
         self._quotas: Keyed[str, _Quota] = Keyed(_Quota, capacity=10_000)
         self._workers = workers
@@ -64,6 +71,7 @@ class RedisQuotaStore:
         try:
             reply = await self._asked(key, quota, rates, want, time)
         except StoreUnavailable:
+            self.failures += 1
             return self._without(quota, rates, want, time())
         units, wait, self._workers = int(reply[0]), int(reply[1]) / _MICRO, max(1, int(reply[2]))
         quota.scarce = 2 * int(reply[4]) < min(rate.limit for rate in rates)
@@ -129,7 +137,7 @@ class RedisQuotaStore:
                     "want": want,
                     "workers": self._workers,
                     "recent": quota.log.units(now),
-                    "spend": int(_spend(rates) * _MICRO),
+                    "grace": int(min(_GRACE * min(rate.per for rate in rates), _LONGEST_GRACE) * _MICRO),
                     "rates": [[rate.limit, int(rate.per * _MICRO)] for rate in rates],
                     "over": [
                         [units, -1 if at is None else int((now - at) * _MICRO), buckets] for units, at, buckets in over

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from apiclient.testing._chaos import Chaos
 from apiclient.testing._clock import FakeClock
 from apiclient.testing._mock_transport import MockTransport, UnmatchedRequest
+from apiclient.testing._mode import Testing, set_testing
 from apiclient.testing._models import (
     FixedWindow,
     Guard,
@@ -36,10 +37,12 @@ __all__ = [
     "Route",
     "SlidingCounter",
     "SlidingLog",
+    "Testing",
     "TokenBucket",
     "UnmatchedRequest",
     "aioresponses",
     "least_time",
+    "set_testing",
 ]
 
 

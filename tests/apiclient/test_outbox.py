@@ -70,6 +70,8 @@ async def test_a_stored_call_has_the_type_that_the_chain_would_have_given_it(pee
         await client.defer("PUT", "/orders/{id}", path_params={"id": "a/b"}, data=body())
         await client.defer("PUT", "/orders/{id}", path_params={"id": 2}, data=b"{}")
         assert client.outbox is not None
+        stored = [dict(entry.intent.headers)["Content-Type"] for entry in await everything(client.outbox)]
+        assert stored[1] == "application/json"
         assert (await client.outbox.drain()).delivered == 2
     assert peer.seen == [("PUT", "/orders/a%2Fb", b'{"n": 1}'), ("PUT", "/orders/2", b"{}")]
     assert [headers["Content-Type"] for headers in peer.headers] == ["application/json"] * 2

@@ -54,7 +54,7 @@ async def quota(number: int, spec: dict[str, Any]) -> dict[str, Any]:
         done = await asyncio.gather(*tasks, return_exceptions=True)
         errors = [repr(each) for each in done if isinstance(each, Exception)]
     await shared.aclose()
-    return {"worker": number, "seen": dict(seen), "errors": errors[:3]}
+    return {"worker": number, "seen": dict(seen), "errors": errors[:3], "down": shared.quotas.failures}
 
 
 async def token(number: int, spec: dict[str, Any]) -> dict[str, Any]:
@@ -79,6 +79,7 @@ WORK: dict[str, Callable[[int, dict[str, Any]], Coroutine[Any, Any, dict[str, An
 def main() -> None:
     """Fork the workers and wait for them."""
     spec = json.loads(sys.argv[1])
+    Redis(spec["store"])  # imports redis-py, once for all
     children: list[int] = []
     for number in range(spec["workers"]):
         child = os.fork()

@@ -54,7 +54,11 @@ def produce(job: Job, ready: Connection) -> None:
             for number in range(1_000_000):
                 name = f"{os.getpid()}-{worker}-{number}"
                 ticket = await client.defer(
-                    "POST", "/timesheets", json={"hours": 1, "name": name}, idempotency_key=f"key-{name}"
+                    "POST",
+                    "/timesheets",
+                    params={"delay": 0.05},
+                    json={"hours": 1, "name": name},
+                    idempotency_key=f"key-{name}",
                 )
                 os.write(acknowledged, f"{ticket.id} {name}\n".encode())
                 await asyncio.sleep(0.03)

@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import multiprocessing
+import os
 import random
+import signal
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +52,15 @@ class Victims:
         await asyncio.sleep(self._chance.uniform(0.0, 0.3))
         await self.start(await self.kill(self._chance.randrange(len(self._alive))))
 
+    async def stall(self) -> None:
+        """Let a drainer hang for longer than its leases, so that it comes back too late."""
+        drainers = [process for process, work in self._alive if work is deliver]
+        process = self._chance.choice(drainers)
+        os.kill(process.pid, signal.SIGSTOP)
+        await asyncio.sleep(outbox_worker.LEASE + 1.0)
+        os.kill(process.pid, signal.SIGCONT)
+        await asyncio.sleep(0.2)
+
     async def kill_all(self) -> None:
         while self._alive:
             await self.kill(0)
@@ -71,6 +82,8 @@ async def torment(folder: Path, kills: int, seed: int) -> None:
                 if number % 10 == 5:
                     sandbox.fail_next(ENDPOINT, chance.choice([500, 503, None]), times=5, late=chance.random() < 0.5)
                 await victims.kill_one()
+                if number % 20 == 8:
+                    await victims.stall()
         finally:
             await victims.kill_all()
 
@@ -106,6 +119,7 @@ async def torment(folder: Path, kills: int, seed: int) -> None:
     assert len(acknowledged) > kills
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals")
 @pytest.mark.timeout(60)
 async def test_what_was_acknowledged_survives_sigkill(tmp_path: Path) -> None:
     """A producer and two drainers, killed at random: nothing lost, one key per item, one outcome each."""

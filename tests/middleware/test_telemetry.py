@@ -185,7 +185,7 @@ async def test_a_client_that_is_gone_is_not_kept(peer: Peer, seen: Collector) ->
     client = client_of(peer, seen)
     await client.get("/a")
     await client.aclose()
-    gone = [weakref.ref(client), weakref.ref(client.watch)]
+    gone: list[weakref.ref[Any]] = [weakref.ref(client), weakref.ref(client.watch)]
     del client
     gc.collect()
     assert [each() for each in gone] == [None, None]

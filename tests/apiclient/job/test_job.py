@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from apiclient import ApiClient
+from apiclient import ApiClient, default_pipeline
 from apiclient._refused import Refused
 from apiclient.credentials import ClientCredentials, StaticToken
 from apiclient.job import _checkpoint
+from apiclient.middleware import RateLimit
 from apiclient.sandbox import Sandbox
 from tests.apiclient.job.runs import job, read, run, things, write
 from tests.conftest import Peer
@@ -177,7 +178,9 @@ async def test_a_wrong_token_costs_one_request(peer: Peer, tmp_path: Path) -> No
     """The first request goes alone: a 401 that no refresh cures ends the run with 4, and nothing counts as done."""
     peer.answers(401)
     source, output = write(tmp_path / "in.jsonl", things(1000)), tmp_path / "out.jsonl"
-    client = ApiClient(peer.url, credentials=StaticToken("wrong"))
+    token = StaticToken("wrong")
+    chain = default_pipeline(credentials=token).without(RateLimit)  # which goes carefully at first by itself
+    client = ApiClient(peer.url, credentials=token, pipeline=chain)
     running = job(peer.url, source, output, client=client, concurrency=50)
     assert await running.run() == 4
     assert peer.count == 1

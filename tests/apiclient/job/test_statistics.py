@@ -2,7 +2,10 @@
 
 import json
 import math
+import shutil
+import subprocess
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ from apiclient.job import Histogram, Statistics
 from apiclient.job._report import page
 from apiclient.middleware.errors import Attempt
 
+CHROMIUM = shutil.which("chromium")
 durations = st.lists(st.floats(min_value=1e-6, max_value=1e5), min_size=1, max_size=80)
 
 
@@ -192,3 +196,18 @@ def test_the_page_shows_quota_light_and_dark() -> None:
 def test_a_page_about_little_is_still_a_page(count: int) -> None:
     """A batch without any result, or with one, gives a page."""
     _parsed(page([_statistics(count)], title="t"))
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_a_browser_draws_the_page_and_complains_of_nothing(tmp_path: Path) -> None:
+    """Chromium renders the page at the width of a phone, loads nothing besides it, and refuses nothing in it."""
+    path = tmp_path / "report.html"
+    path.write_text(page([_statistics(70)], title="t"), encoding="utf-8")
+    picture = tmp_path / "report.png"
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", f"--screenshot={picture}", "--window-size=500,1600"]
+    done = subprocess.run([*command, path.as_uri()], capture_output=True, text=True, timeout=25, check=False)
+    assert done.returncode == 0, done.stderr
+    assert picture.stat().st_size > 20_000
+    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line or "Refused to" in line]
+    assert console == []

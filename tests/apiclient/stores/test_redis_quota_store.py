@@ -4,13 +4,16 @@ import asyncio
 import math
 import secrets
 
+import aiohttp
 import pytest
 import redis.asyncio
 
 from apiclient.middleware._rate import Rate
-from apiclient.middleware.quota_store import UsageStore
+from apiclient.middleware.quota_store import Lease, UsageStore
+from apiclient.middleware.rate_limit import RateLimit
 from apiclient.shared import Redis
 from apiclient.stores.redis_quota_store import RedisQuotaStore
+from tests.conftest import Peer
 from tests.valkey import Server, common, connections
 
 __all__ = ["connections"]
@@ -192,3 +195,37 @@ def test_a_url_of_another_kind_is_refused() -> None:
     """It says which there are."""
     with pytest.raises(ValueError, match="url must begin with one of redis, rediss"):
         Redis("http://127.0.0.1")
+
+
+class Counted:
+    """A store that leases what is wanted, and notes what it is told of its use."""
+
+    def __init__(self) -> None:
+        self.used: list[tuple[int, float | None]] = []
+
+    async def lease(self, key: str, rates: tuple[Rate, ...], want: int) -> Lease:
+        return Lease(want)
+
+    async def pause(self, key: str, seconds: float) -> None:
+        """Do nothing."""
+
+    def landed(self, key: str, units: int, ago: float | None) -> None:
+        self.used.append((units, ago))
+
+
+async def test_the_limiter_tells_what_it_used(peer: Peer) -> None:
+    """Each unit is reported once, when its answer is there: accepted, refused, or never sent."""
+    store = Counted()
+    session = aiohttp.ClientSession(middlewares=(RateLimit(default="50/1s", store=store),))
+    async with session:
+        async with session.get(peer.url) as response:
+            assert response.status == 200
+        assert [units for units, _ in store.used] == [1]
+        peer.answers(429, 200, headers={"Retry-After": "0"})
+        async with session.get(peer.url) as response:
+            assert response.status == 200
+        assert [units for units, _ in store.used] == [1, 1, 1]
+        assert all(ago is not None and 0 <= ago < 1 for _, ago in store.used)
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await session.get("http://127.0.0.1:1/")
+        assert store.used[-1] == (1, None)
