@@ -12,8 +12,6 @@ from apiclient.middleware.quota_store import Lease, QuotaStore, UsageStore
 
 # A store that fails is left alone for so long, in seconds.
 _PASSED_OVER = 1.0
-# What is leased ahead of need is for so long, in parts of a lease.
-_AHEAD = 0.5
 
 
 class Leases:
@@ -28,8 +26,8 @@ class Leases:
     """
 
     __slots__ = (
-        "_asked_at", "_asking", "_down_until", "_key", "_pace", "_pausing", "_rates", "_store", "_taken", "_timeout",
-        "_units", "_until", "_usage", "_waiting", "_wanted",
+        "_asking", "_down_until", "_key", "_pausing", "_rates", "_store", "_timeout", "_units", "_until", "_usage",
+        "_waiting", "_wanted",
     )  # fmt: skip
 
     def __init__(
@@ -51,9 +49,6 @@ class Leases:
         self._units = 0
         self._until = -math.inf
         self._down_until = -math.inf
-        self._asked_at = -math.inf
-        self._taken = 0
-        self._pace = 0.0
         self._asking: asyncio.Task[Lease | None] | None = None
         self._pausing: set[asyncio.Task[None]] = set()
 
@@ -65,7 +60,6 @@ class Leases:
         if now >= self._until or self._units < cost:
             return False
         self._units -= cost
-        self._taken += cost
         return True
 
     def landed(self, units: int, ago: float) -> None:
@@ -89,7 +83,7 @@ class Leases:
         try:
             while rates and not self.take(call.time(), cost) and call.time() >= self._down_until:
                 if self._asking is None:
-                    want = min(self._wanted + self._waiting() + self._ahead(call.time()), *(r.limit for r in rates))
+                    want = min(self._wanted + self._waiting(), *(rate.limit for rate in rates))
                     self._asking = asyncio.get_running_loop().create_task(self._ask(call, rates, max(want, cost)))
                 # Shared by all who wait: one of them being cancelled must not end it.
                 lease = await asyncio.shield(self._asking)
@@ -114,14 +108,6 @@ class Leases:
         task = asyncio.get_running_loop().create_task(self._pause(seconds))
         self._pausing.add(task)
         task.add_done_callback(self._pausing.discard)
-
-    def _ahead(self, now: float) -> int:
-        """Return how many units will be needed during the next lease, going by the last."""
-        since, self._asked_at = now - self._asked_at, now
-        taken, self._taken = self._taken, 0
-        if since < math.inf:
-            self._pace = 0.5 * (self._pace + taken / max(since, 0.001))
-        return int(self._pace * _AHEAD * 0.05) if self._waiting() == 0 else 0
 
     async def _ask(self, call: Call, rates: tuple[Rate, ...], want: int) -> Lease | None:
         if self._units and call.time() >= self._until:

@@ -118,7 +118,7 @@ async def _call(client: ApiClient, method: str, path: str) -> tuple[Finding, str
         response = await client.request(method, path, timeout=_PATIENCE)
     except StatusError as error:
         took = asyncio.get_running_loop().time() - began
-        shown: Any = error.headers
+        shown: Any = getattr(error, "headers", None)
         date: str | None = None if shown is None else shown.get("Date")
         # A client error other than these only says that there is nothing at this path: the way works.
         ok = error.status < 500 and error.status not in {401, 403, 429}

@@ -80,6 +80,7 @@ class Job:
         self._runner: Runner | None = None
         self._task: asyncio.Task[None] | None = None
         self._interrupted = False
+        self._reading = False
         self._held: dict[int, tuple[BatchResult, float]] = {}
         self._following = 0
         self._states: dict[str, str] = {}
@@ -121,7 +122,8 @@ class Job:
         """First: begin nothing more, and let what is under way end within the grace. Second: end now."""
         if self._task is None:
             return
-        if self._interrupted:
+        if self._interrupted or self._reading:
+            self._interrupted = True
             self._task.cancel()
             return
         self._interrupted = True
@@ -187,7 +189,9 @@ class Job:
         """Send the first request alone, two more where it fails in a way that a wrong base URL would explain."""
         kinds: set[str] = set()
         for count in range(1, _CANARIES + 1):
+            self._reading = True
             request = await anext(requests, None) if isinstance(requests, AsyncIterator) else next(requests, None)
+            self._reading = False
             if request is None or self._interrupted:
                 return request is not None
             error = self._refused(request)

@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import importlib
 import io
+import os
 import queue
 import sys
 import threading
@@ -175,7 +176,8 @@ class StandardInput:
         while True:
             answer = self._asked.get()
             try:
-                chunk = cast("io.BufferedReader", sys.stdin.buffer).read1(65536)
+                # Not through the buffer, whose lock a thread that still waits at the end would hold.
+                chunk = os.read(sys.stdin.fileno(), 65536)
             except (OSError, ValueError):
                 chunk = b""
             with suppress(RuntimeError):  # the loop is closed, and nobody waits any more

@@ -143,10 +143,10 @@ if gate <= now then
     end
 end
 
-local reply = {granted, 0, count, generation, free - granted}
+local reply = {granted, 0, count, generation, free - granted, recovering > now and 1 or 0}
 for i = 1, #rates do
     if granted > 0 then
-        reply[5 + i] = hold(i, granted, now + ask.grace + span(i))
+        reply[6 + i] = hold(i, granted, now + ask.grace + span(i))
     end
 end
 local wait = 0

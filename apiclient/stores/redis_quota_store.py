@@ -20,6 +20,7 @@ Unreachable = Literal["share", "refuse"]
 _SPEND = 0.25
 _GRACE = 0.5
 _LONGEST_GRACE = 30.0
+_AHEAD = 0.1
 _MICRO = 1_000_000
 
 
@@ -69,15 +70,16 @@ class RedisQuotaStore:
         quota = self._quotas.get(key, began)
         quota.resize(rates)
         try:
-            reply = await self._asked(key, quota, rates, want, time)
+            reply = await self._asked(key, quota, rates, want + quota.ahead(began, want), time)
         except StoreUnavailable:
             self.failures += 1
             return self._without(quota, rates, want, time())
         units, wait, self._workers = int(reply[0]), int(reply[1]) / _MICRO, max(1, int(reply[2]))
         quota.scarce = 2 * int(reply[4]) < min(rate.limit for rate in rates)
+        quota.spare = 0 if quota.scarce else int(reply[4]) // (4 * self._workers)
         spend = _spend(rates)
         if units:
-            quota.granted(began, units, [bytes(bucket).decode() for bucket in reply[5:]], told=True)
+            quota.granted(began, units, [bytes(bucket).decode() for bucket in reply[6:]], told=True)
         # Counted from before the question: the server counts from when it answered.
         return Lease(units, max(0.0, began + spend - time()), wait)
 
@@ -128,7 +130,7 @@ class RedisQuotaStore:
         try:
             while True:
                 now = time()
-                used = quota.log.shown(now, untold=not whole)
+                used = quota.log.shown(now, whole=whole)
                 question = {
                     "me": self._me,
                     "name": key,
@@ -136,7 +138,7 @@ class RedisQuotaStore:
                     "whole": whole,
                     "want": want,
                     "workers": self._workers,
-                    "recent": quota.log.units(now),
+                    "recent": quota.log.units(now) if whole or quota.recovering else 0,
                     "grace": int(min(_GRACE * min(rate.per for rate in rates), _LONGEST_GRACE) * _MICRO),
                     "rates": [[rate.limit, int(rate.per * _MICRO)] for rate in rates],
                     "over": [
@@ -151,6 +153,7 @@ class RedisQuotaStore:
                     whole, over = True, []
                     continue
                 quota.generation = generation
+                quota.recovering = bool(reply[5])
                 quota.log.told()
                 return reply
         finally:
@@ -168,6 +171,7 @@ class RedisQuotaStore:
             # Fewer units than processes: each has one, at longer intervals.
             most = max(1, rate.limit // self._workers)
             period = rate.per * max(1.0, self._workers / rate.limit)
+            quota.log.reach = max(quota.log.reach, period / quota.log.period)
             units = min(units, most - quota.log.units(now, period))
             wait = max(wait, quota.log.next(now, period, most))
         if units <= 0:
@@ -202,7 +206,12 @@ class _Quota:
         self.over: list[tuple[int, float | None, list[str]]] = []
         self.log = _Log()
         self.rates: tuple[Rate, ...] = ()
+        self.recovering = False
         self.scarce = False
+        self.spare = 0
+        self._pace = 0.0
+        self._asked_at = -math.inf
+        self._got = 0
         self.timer: asyncio.TimerHandle | None = None
         self._leased: deque[tuple[int, list[str]]] = deque(maxlen=4096)
 
@@ -214,8 +223,16 @@ class _Quota:
         self.rates = rates
         self.log.period = max(rate.per for rate in rates)
 
+    def ahead(self, now: float, want: int) -> int:
+        """Return how many units will be wanted soon, as far as there are plenty: one question then serves many."""
+        since = now - self._asked_at
+        self._pace = 0.5 * (self._pace + self._got / max(since, 0.001))
+        self._asked_at, self._got = now, want
+        return min(self.spare, int(_AHEAD * min(1.0, self.log.period) * self._pace))
+
     def granted(self, now: float, units: int, buckets: list[str], *, told: bool) -> None:
         self.log.add(now, units, told=told)
+        self._got = units
         self._leased.append((units, buckets))
 
     def landed(self, units: int, at: float | None) -> None:
@@ -240,49 +257,48 @@ class _Quota:
 
 
 class _Log:
-    """Units by the time at which they were granted, as far back as a period."""
+    """Units by the time at which they were granted, as far back as may matter."""
 
     def __init__(self) -> None:
         self.period = 1.0
-        self._entries: deque[list[Any]] = deque()
+        self.reach = 1.0
+        self._entries: deque[tuple[float, int]] = deque()
+        self._untold: list[tuple[float, int]] = []
 
     def add(self, now: float, units: int, *, told: bool) -> None:
-        last = self._entries[-1] if self._entries else None
-        if last is not None and last[2] == told and now - last[0] < self.period / 1024:
-            last[1] += units
-        else:
-            self._entries.append([now, units, told])
+        if not told:
+            self._untold.append((now, units))
+        entries = self._entries
+        # Together with others of about that time, as if all of them had been granted last.
+        if len(entries) > 1 and now - entries[-2][0] < self.period / 64:
+            units += entries.pop()[1]
+        entries.append((now, units))
+        while entries[0][0] < now - 2 * self.period * self.reach:
+            entries.popleft()
 
     def units(self, now: float, period: float | None = None) -> int:
-        self._forget(now)
         since = now - (self.period if period is None else period) * (1 + _SPEND)
-        return sum(entry[1] for entry in self._entries if entry[0] > since)
+        return sum(units for at, units in self._entries if at > since)
 
     def next(self, now: float, period: float, most: int) -> float:
         """Return the seconds until fewer than *most* units are in the last *period*."""
         span = period * (1 + _SPEND)
         left = self.units(now, period)
-        for at, units, _ in self._entries:
+        for at, units in self._entries:
             if left < most:
                 return 0.0
             if at > now - span:
                 left -= units
                 if left < most:
-                    return max(0.0, float(at) + span - now)
+                    return max(0.0, at + span - now)
         return 0.0
 
-    def shown(self, now: float, *, untold: bool) -> list[list[int]]:
-        self._forget(now)
-        return [[units, int((now - at) * _MICRO)] for at, units, told in self._entries if not (untold and told)]
+    def shown(self, now: float, *, whole: bool) -> list[list[int]]:
+        """Return units and ages of what the server does not know, or of everything."""
+        return [[units, int((now - at) * _MICRO)] for at, units in (self._entries if whole else self._untold)]
 
     def told(self) -> None:
-        for entry in self._entries:
-            entry[2] = True
-
-    def _forget(self, now: float) -> None:
-        # Twice the period: with fewer units than processes a share comes more rarely than once a period.
-        while self._entries and self._entries[0][0] < now - 60 * self.period:
-            self._entries.popleft()
+        self._untold.clear()
 
 
 def _spend(rates: tuple[Rate, ...]) -> float:

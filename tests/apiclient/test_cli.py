@@ -276,6 +276,15 @@ async def test_standard_input_to_standard_output(peer: Peer, tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+async def test_a_signal_before_the_first_line_ends_it_at_once(tmp_path: Path) -> None:
+    """With nothing under way there is nothing to wait for."""
+    process = await _started("batch", "-", "-o", "-", "--base-url", "http://127.0.0.1:1", folder=tmp_path)
+    assert process.stderr is not None
+    await asyncio.wait_for(process.stderr.readline(), 15)
+    process.send_signal(signal.SIGINT)
+    assert await asyncio.wait_for(process.wait(), 5) == 130
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 async def test_a_signal_ends_it_resumably(peer: Peer, tmp_path: Path, number: int, code: int) -> None:
     """The first Ctrl-C or SIGTERM finishes what is under way, says how to go on, and tells by its code."""
@@ -295,6 +304,21 @@ async def test_a_signal_ends_it_resumably(peer: Peer, tmp_path: Path, number: in
     assert process.returncode == code
     assert f"go on with: apiclient {' '.join(command)} --resume" in err.decode()
     assert (tmp_path / "out.jsonl").read_bytes().count(b"\n") == peer.count
+
+
+async def test_a_signal_while_standard_input_is_silent_ends_it(peer: Peer, tmp_path: Path) -> None:
+    """Waiting for a line that does not come is no reason not to end."""
+    process = await _started("batch", "-", "-o", "out.jsonl", "--base-url", peer.url, "-q", folder=tmp_path)
+    assert process.stdin is not None
+    process.stdin.write(b'{"id": 1, "path": "/a"}\n{"id": 2, "path": "/a"}\n')
+    await process.stdin.drain()
+    while peer.count < 2:
+        await asyncio.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert await asyncio.wait_for(process.wait(), 10) == 130
+    assert process.stderr is not None
+    assert b"rror" not in await process.stderr.read()
+    assert (tmp_path / "out.jsonl").read_bytes().count(b"\n") == 2
 
 
 async def test_a_reader_that_goes_away_is_no_error(peer: Peer, tmp_path: Path) -> None:

@@ -182,7 +182,6 @@ async def test_a_token(authority: Authority) -> None:
 
 async def test_closing(peer: Peer) -> None:
     """Cancelled anywhere, closing once more ends it, and the connection is gone."""
-
     client = ApiClient(peer.url)
 
     async def work() -> None:
