@@ -102,7 +102,7 @@ class RedisQuotaStore:
         quota.landed(units, None if ago is None else loop.time() - ago)
         if quota.scarce and quota.timer is None and quota.over:
             # Others wait for it: tell, unless the next question does so before.
-            quota.timer = loop.call_later(quota.log.period / 4, self._flush, key, quota)
+            quota.timer = loop.call_later(min(quota.log.period / 4, 1.0), self._flush, key, quota)
 
     def _flush(self, key: str, quota: "_Quota") -> None:
         quota.timer = None

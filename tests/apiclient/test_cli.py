@@ -276,15 +276,6 @@ async def test_standard_input_to_standard_output(peer: Peer, tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_signal_before_the_first_line_ends_it_at_once(tmp_path: Path) -> None:
-    """With nothing under way there is nothing to wait for."""
-    process = await _started("batch", "-", "-o", "-", "--base-url", "http://127.0.0.1:1", folder=tmp_path)
-    assert process.stderr is not None
-    await asyncio.wait_for(process.stderr.readline(), 15)
-    process.send_signal(signal.SIGINT)
-    assert await asyncio.wait_for(process.wait(), 5) == 130
-
-
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 async def test_a_signal_ends_it_resumably(peer: Peer, tmp_path: Path, number: int, code: int) -> None:
     """The first Ctrl-C or SIGTERM finishes what is under way, says how to go on, and tells by its code."""

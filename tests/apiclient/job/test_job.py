@@ -13,7 +13,7 @@ from aiohttp import web
 from apiclient import ApiClient, default_pipeline
 from apiclient._refused import Refused
 from apiclient.credentials import ClientCredentials, StaticToken
-from apiclient.job import _checkpoint
+from apiclient.job import _checkpoint, _source
 from apiclient.middleware import RateLimit
 from apiclient.sandbox import Sandbox
 from tests.apiclient.job.runs import job, read, run, things, write
@@ -391,6 +391,23 @@ async def test_an_interruption_finishes_what_is_under_way(peer: Peer, tmp_path: 
     peer.answers(200)
     assert await run(peer.url, source, output, resume=True) == 0
     assert sorted(line["id"] for line in read(output)) == list(range(500))
+
+
+async def test_an_interruption_before_the_first_line_ends_at_once(
+    peer: Peer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While standard input is silent and nothing is under way, there is nothing to wait for."""
+
+    async def silent(_: object) -> bytes:
+        return await asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr(_source.StandardInput, "read", silent)
+    running = job(peer.url, "-", tmp_path / "out.jsonl")
+    task = asyncio.create_task(running.run())
+    await asyncio.sleep(0.02)
+    running.interrupt()
+    await asyncio.wait_for(task, 5)
+    assert running.interrupted
 
 
 async def test_a_second_interruption_ends_at_once(peer: Peer, tmp_path: Path) -> None:
