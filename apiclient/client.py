@@ -148,7 +148,9 @@ class ApiClient:
         if connections < 1:
             raise ValueError(f"connections must be at least 1, got {connections!r}")
         if shared is not None and pipeline is not None:
-            raise ValueError("shared= is for the default pipeline; in one of your own write RateLimit(store=shared.quotas)")
+            raise ValueError(
+                "shared= is for the default pipeline; in one of your own write RateLimit(store=shared.quotas)"
+            )
         self._base = base_of(base_url)
         self._origin = self._base.origin()
         self._targets = Targets(self._base, Templates(endpoints))

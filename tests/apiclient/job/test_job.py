@@ -399,7 +399,8 @@ async def test_an_interruption_before_the_first_line_ends_at_once(
     """While standard input is silent and nothing is under way, there is nothing to wait for."""
 
     async def silent(_: object) -> bytes:
-        return await asyncio.get_running_loop().create_future()
+        waiting: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        return await waiting
 
     monkeypatch.setattr(_source.StandardInput, "read", silent)
     running = job(peer.url, "-", tmp_path / "out.jsonl")

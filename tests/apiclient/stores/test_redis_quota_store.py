@@ -3,6 +3,7 @@
 import asyncio
 import math
 import secrets
+from typing import Any
 
 import aiohttp
 import pytest
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("connections")
 SLOW = (Rate(50, per=3600.0),)
 
 
-def worker(namespace: str, server: Server | None = None, **options: object) -> RedisQuotaStore:
+def worker(namespace: str, server: Server | None = None, **options: Any) -> RedisQuotaStore:
     """Return a store as another process would have it: with an identity and connections of its own."""
     address = (common() if server is None else server).url
     return Redis(address, namespace=namespace, timeout=5.0, cooldown=0.01, **options).quotas
@@ -100,7 +101,7 @@ async def test_keys_expire_by_themselves(name: str) -> None:
     """Nothing has to be cleaned up: every key has an end, and no name of an endpoint is in it."""
     await worker(name).lease("https://api.test GET /x/{id}", (Rate(5),), 3)
     async with redis.asyncio.Redis.from_url(common().url) as client:
-        names = await client.keys(f"{name}:*")
+        names: list[Any] = await client.keys(f"{name}:*")
         left = [await client.pttl(each) for each in names]
     assert names
     assert all(0 < each <= 63_000 for each in left)

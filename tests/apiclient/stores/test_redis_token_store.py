@@ -26,7 +26,8 @@ def opened(name: str, **options: Any) -> RedisTokenStore:
 
 async def raw(command: str, *arguments: Any) -> Any:
     async with redis.asyncio.Redis.from_url(common().url) as client:
-        return await client.execute_command(command, *arguments)
+        connection: Any = client
+        return await connection.execute_command(command, *arguments)
 
 
 async def lapse(namespace: str) -> None:
