@@ -31,7 +31,7 @@ from apiclient.outbox._calls import postponed, resumed
 from apiclient.pagination import Next, by_link, run_paginate
 from apiclient.pipeline import Pipeline, default_pipeline
 from apiclient.redirects import REDIRECTS, SAME_ORIGIN, Redirects
-from apiclient.shared import Redis
+from apiclient.shared import Redis, Sharing
 from apiclient.stats import ClientStats
 
 _DEFAULT_HEADERS = {
@@ -99,7 +99,8 @@ class ApiClient:
         headers: Sent with every request, in addition to Accept and User-Agent.
         endpoints: Templates such as ``"GET /employees/{id}"`` by which concrete paths are recognised.
         outbox: Takes calls that could not be made now and sends them later.
-        shared: A server through which the processes of many machines share the quotas: ``Redis("redis://...")``.
+        shared: A server through which the processes of many machines share quotas and tokens:
+            ``Redis("redis://...")``. A credential that was given a store keeps it.
         max_body: Largest response body, in bytes after decompression, that a buffered call reads.
         connections: Most connections of the client's own session.
         cookies: Whether the client's own session keeps cookies.
@@ -162,6 +163,8 @@ class ApiClient:
         if shared is not None:
             self._pipeline = self._pipeline.replace(RateLimit, RateLimit(store=shared.quotas))
             shared.attach()
+            if isinstance(credentials, Sharing):
+                credentials.share(shared.tokens)
         self._shared = shared
         self._chain = (self._pipeline,)
         self._outbox = outbox
@@ -181,6 +184,7 @@ class ApiClient:
         }  # fmt: skip
         self._redirects = redirects
         self._log = EventLog(logger)
+        self._debug = debug
         self.watch = Watch(str(self._base), self._pipeline, outbox, debug=debug)
         self._closed = False
 
@@ -399,7 +403,11 @@ class ApiClient:
         return await self._exchange(call, self._chain, request)
 
     def _exchange(self, call: Call, chain: tuple[Pipeline], request: dict[str, Any]) -> Awaitable[ClientResponse]:
-        return self.watch.over(call, chain[0].observer, self._exchanged(call, chain, request))
+        work = self._exchanged(call, chain, request)
+        observer = chain[0].observer
+        if self._debug or (observer is not None and observer.collects(call.started)):
+            return self.watch.over(call, observer, work)
+        return work
 
     async def _exchanged(self, call: Call, chain: tuple[Pipeline], request: dict[str, Any]) -> ClientResponse:
         session = self._session

@@ -106,6 +106,8 @@ class Pipeline(Sequence[ClientMiddlewareType]):
             _refuse_wrong_order(self._middlewares)
         self._enter = _composed(self._middlewares)
         self._observer: Telemetry | None = self.find(Telemetry)
+        # The same without Telemetry, for as long as nobody collects what it would tell.
+        self._unseen = self._enter if self._observer is None else _composed(tuple(self.without(Telemetry)))
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Run *request* through the whole chain; *handler* is what comes after it."""
@@ -117,7 +119,9 @@ class Pipeline(Sequence[ClientMiddlewareType]):
             if call.buffer_body and request.body:
                 await request.body.as_bytes()
             chain = self if stand_in is None else stand_in(self)
-            return await chain._enter(request)  # noqa: SLF001 - of the same class
+            observer = chain._observer  # noqa: SLF001 - of the same class
+            seen = observer is not None and observer.collects(call.time())
+            return await (chain._enter if seen else chain._unseen)(request)  # noqa: SLF001 - of the same class
         except ApiError as error:
             call.stamp(error)
             raise

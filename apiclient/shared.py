@@ -1,19 +1,29 @@
 """What the processes of many machines share, configured in one place: a Valkey or Redis server."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from apiclient.stores._redis_server import RedisServer
 from apiclient.stores.redis_outbox_store import RedisOutboxStore
 from apiclient.stores.redis_quota_store import RedisQuotaStore, Unreachable
 from apiclient.stores.redis_token_store import RedisTokenStore
+from apiclient.stores.token_store import TokenStore
+
+
+@runtime_checkable
+class Sharing(Protocol):
+    """A credential whose tokens can be kept elsewhere."""
+
+    def share(self, store: TokenStore) -> None:
+        """Keep tokens in *store* from now on, unless a store of its own was given at first."""
+        ...
 
 
 class Redis:
     """A Valkey or Redis server that processes share quotas, tokens and an outbox through.
 
-    Give it to ``ApiClient(..., shared=Redis(...))`` for the quotas; ``tokens`` goes to a credential as its ``store``,
-    and ``outbox()`` to an ``Outbox`` as its own. Needs the extra: ``apiclient-middleware[redis]``.
+    ``ApiClient(..., shared=Redis(...))`` shares quotas and tokens; ``outbox()`` goes to an ``Outbox`` as its store.
+    Needs the extra: ``apiclient-middleware[redis]``.
 
     Args:
         url: ``redis://user:password@host:6379/0``, ``rediss://`` for TLS, ``unix://``;

@@ -1,11 +1,11 @@
 """One Idempotency-Key per logical call, the same on each attempt."""
 
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
-from apiclient.middleware._call import joined, opened
+from apiclient.middleware._call import Call, joined, opened
 from apiclient.middleware.errors import InvalidRequest
 
 
@@ -55,17 +55,21 @@ class Idempotency:
         quoted = ", quoted=True" if self._quoted else ""
         return f"Idempotency(methods=[{methods}]{endpoints}{quoted})"
 
-    async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+    def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> Awaitable[ClientResponse]:
         """Send *request* with the call's key, where it has one or needs one."""
         call = joined()
         if call is None:
-            return await opened(self, request, handler)
+            return opened(self, request, handler)
         given = request.headers.get(self._header)
-        if given is None and call.idempotency_key is None and call.method not in self._methods:
-            return await handler(request)
+        if given is not None or call.idempotency_key is not None or call.method in self._methods:
+            self._attach(call, request, given)
+        # No coroutine of its own: there is nothing to do once the request is on its way.
+        return handler(request)
+
+    def _attach(self, call: Call, request: ClientRequest, given: str | None) -> None:
         if call.origin is not None and request.url.origin() != call.origin:
             request.headers.pop(self._header, None)
-            return await handler(request)
+            return
         if call.idempotency_key is None:
             if given is not None:
                 call.idempotency_key = given
@@ -73,7 +77,6 @@ class Idempotency:
                 call.idempotency_key = self._make()
         if call.idempotency_key is not None:
             request.headers[self._header] = self._line(call.idempotency_key)
-        return await handler(request)
 
     def _line(self, key: str) -> str:
         if not key or not key.isascii() or not key.isprintable():

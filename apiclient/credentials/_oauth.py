@@ -21,6 +21,7 @@ from apiclient.middleware._events import EventLog
 from apiclient.middleware.credential import Token
 from apiclient.middleware.errors import ApiError, CredentialsRejected, TokenUnavailable
 from apiclient.stores.memory_token_store import MemoryTokenStore
+from apiclient.stores.token_store import TokenStore
 
 _NO_LIFE = Life(-math.inf, -math.inf)
 _POLL = 0.05
@@ -80,6 +81,7 @@ class OAuthCredential:
         self._endpoint = TokenEndpoint(token_url, issuer, allow_http=options.get("allow_http", False))
         store = options.get("store")
         self._store = MemoryTokenStore() if store is None else store
+        self._own_store = store is None
         self._log = EventLog(options.get("logger"))
         self._siblings: dict[frozenset[str], Self] = {}
         self._start(self._settings.scope)
@@ -144,6 +146,13 @@ class OAuthCredential:
         sibling = copy.copy(self)
         sibling._start(scopes)  # noqa: SLF001 - of its own class
         return sibling
+
+    def share(self, store: TokenStore) -> None:
+        """Keep tokens in *store* from now on, unless a store of its own was given at first."""
+        if self._own_store:
+            self._own_store = False
+            for each in self._family():
+                each._store = store  # noqa: SLF001 - of its own class
 
     def standing(self) -> tuple[TokenStanding, ...]:
         """Return how this credential stands, and those for further scopes that came out of it."""
