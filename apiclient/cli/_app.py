@@ -13,6 +13,7 @@ from apiclient._drawn import drawn
 from apiclient._refused import Refused, reason_of
 from apiclient.cli._clients import client_of, named_client
 from apiclient.cli._outbox import app as outbox
+from apiclient.cli._simulate import simulate
 from apiclient.cli._trace import trace
 from apiclient.pipeline import default_pipeline
 
@@ -240,3 +241,6 @@ def report(
     except OSError as error:
         raise Refused(f"{output}: cannot be written: {reason_of(error)}") from error
     return 0
+
+
+app.command()(simulate)

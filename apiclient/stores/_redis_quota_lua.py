@@ -30,7 +30,8 @@ if not generation then
 end
 if ask.generation ~= generation and ask.generation ~= '' then
     -- The server has forgotten what this worker knows: until all have reported, nobody gets more than a share.
-    recovering = math.max(recovering, tonumber(generation) + longest)
+    -- Those who failed a moment before it came back stay away for a while, and go by their share meanwhile.
+    recovering = math.max(recovering, tonumber(generation) + math.min(longest, 60000000) + ask.away)
     if recovering > now then
         redis.call('HSET', facts, 'recovering', string.format('%.0f', recovering))
     end

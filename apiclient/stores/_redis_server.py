@@ -32,6 +32,9 @@ class RedisServer:
         cooldown: Seconds for which a server that failed is left alone; the half to the whole of it is waited.
         options: Passed on to redis-py.
 
+    Attributes:
+        cooldown: As given.
+
     Raises:
         ImportError: redis-py is not installed.
         ValueError: An option is out of its range, or the URL is of no kind known.
@@ -52,7 +55,7 @@ class RedisServer:
         self._errors: tuple[type[Exception], ...] = (importlib.import_module("redis").RedisError, OSError, TimeoutError)
         self._url = url
         self._timeout = timeout
-        self._cooldown = cooldown
+        self.cooldown = cooldown
         self._options = options
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
         self._sentinels: WeakKeyDictionary[asyncio.AbstractEventLoop, list[Any]] = WeakKeyDictionary()
@@ -146,7 +149,7 @@ class RedisServer:
         except self._errors as error:
             if type(error).__name__ in {"ResponseError", "NoPermissionError", "DataError"}:
                 raise StoreUnavailable(f"{self!r} refuses: {error}") from error
-            self._down_until[loop] = loop.time() + self._cooldown * random.uniform(0.5, 1.0)  # noqa: S311
+            self._down_until[loop] = loop.time() + self.cooldown * random.uniform(0.5, 1.0)  # noqa: S311
             raise StoreUnavailable(f"{self!r} does not answer ({type(error).__name__})") from error
 
     async def _evaluated(self, client: Any, source: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:

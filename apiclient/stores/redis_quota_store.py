@@ -21,6 +21,9 @@ _SPEND = 0.25
 _GRACE = 0.5
 _LONGEST_GRACE = 30.0
 _AHEAD = 0.1
+# Without the server a unit is held so much longer than a period; and most seconds of care after losing it.
+_SLACK = 0.05
+_CAREFUL = 2.0
 _MICRO = 1_000_000
 
 
@@ -78,6 +81,7 @@ class RedisQuotaStore:
         quota.scarce = 2 * int(reply[4]) < min(rate.limit for rate in rates)
         quota.spare = 0 if quota.scarce else int(reply[4]) // (4 * self._workers)
         spend = _spend(rates)
+        quota.contact = time()
         if units:
             quota.granted(began, units, [bytes(bucket).decode() for bucket in reply[6:]], told=True)
         # Counted from before the question: the server counts from when it answered.
@@ -137,6 +141,7 @@ class RedisQuotaStore:
                     "generation": quota.generation,
                     "whole": whole,
                     "want": want,
+                    "away": int(1.5 * self._server.cooldown * _MICRO),
                     "workers": self._workers,
                     "recent": quota.log.units(now) if whole or quota.recovering else 0,
                     "grace": int(min(_GRACE * min(rate.per for rate in rates), _LONGEST_GRACE) * _MICRO),
@@ -172,12 +177,18 @@ class RedisQuotaStore:
             most = max(1, rate.limit // self._workers)
             period = rate.per * max(1.0, self._workers / rate.limit)
             quota.log.reach = max(quota.log.reach, period / quota.log.period)
+            careful = quota.contact + min(rate.per * (1 + _SLACK), _CAREFUL)
+            if now < careful and (had := quota.log.units(quota.contact, rate.per)) < most:
+                # Others may have used more than their share just before: nobody uses more than he had, at first.
+                most = had
+                wait = max(wait, min(careful - now, quota.log.next(now, period, most) if had else math.inf))
+            else:
+                wait = max(wait, quota.log.next(now, period, most))
             units = min(units, most - quota.log.units(now, period))
-            wait = max(wait, quota.log.next(now, period, most))
         if units <= 0:
             return Lease(0, wait=max(0.001, wait))
         quota.granted(now, units, [], told=False)
-        return Lease(units, _spend(rates))
+        return Lease(units, _SLACK * min(rate.per for rate in rates))
 
     def _keys(self, key: str, rates: tuple[Rate, ...]) -> list[str]:
         # One hash tag: all keys of a quota lie on one node of a cluster.
@@ -207,6 +218,7 @@ class _Quota:
         self.log = _Log()
         self.rates: tuple[Rate, ...] = ()
         self.recovering = False
+        self.contact = -math.inf
         self.scarce = False
         self.spare = 0
         self._pace = 0.0
@@ -277,12 +289,12 @@ class _Log:
             entries.popleft()
 
     def units(self, now: float, period: float | None = None) -> int:
-        since = now - (self.period if period is None else period) * (1 + _SPEND)
-        return sum(units for at, units in self._entries if at > since)
+        since = now - (self.period if period is None else period) * (1 + _SLACK)
+        return sum(units for at, units in self._entries if since < at <= now)
 
     def next(self, now: float, period: float, most: int) -> float:
         """Return the seconds until fewer than *most* units are in the last *period*."""
-        span = period * (1 + _SPEND)
+        span = period * (1 + _SLACK)
         left = self.units(now, period)
         for at, units in self._entries:
             if left < most:

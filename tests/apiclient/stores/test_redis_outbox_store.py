@@ -17,7 +17,7 @@ from apiclient.stores.redis_outbox_store import RedisOutboxStore
 from tests.apiclient.stores import outbox, test_outbox_store, test_outbox_store_model
 from tests.apiclient.stores.outbox import ORIGIN, Clock, Make, drafts, intent
 from tests.apiclient.stores.test_outbox_store import clock, store
-from tests.valkey import Server, common
+from tests.valkey import Server, common, has_waitaof
 
 __all__ = ["clock", "store"]
 
@@ -84,6 +84,8 @@ async def test_a_server_with_an_append_only_file_keeps_what_was_put() -> None:
     """Killed at once and started again, it has every item that ``put`` returned for: that is what WAITAOF is for."""
     server = Server(appendonly="yes", appendfsync="everysec")
     try:
+        if not await has_waitaof(server):
+            pytest.skip("the server has no WAITAOF")
         store = opened("kept", server=server, durable=True)
         await asyncio.gather(*(store.put(draft) for draft in drafts(20)))
         server.crash()

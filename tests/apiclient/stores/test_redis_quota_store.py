@@ -115,6 +115,11 @@ async def test_without_the_server_each_has_a_share(name: str) -> None:
     await two.lease("k", SLOW, 5)
     await one.lease("k", SLOW, 10)
     server.stop()
+    careful = await one.lease("k", SLOW, 50)
+    assert careful.units == 0, "two may have used more than its share just before"
+    assert careful.wait <= 2.0
+    (quota,) = (quota for _, quota in one._quotas.items())
+    quota.contact -= 2.0
     assert (await one.lease("k", SLOW, 50)).units == 15
     assert (await one.lease("k", SLOW, 50)).units == 0
     assert (await worker(name, server, workers=10).lease("k", SLOW, 50)).units == 5
