@@ -25,13 +25,13 @@ from apiclient.middleware._transport import transport_error
 from apiclient.middleware.credential import Credential
 from apiclient.middleware.errors import ApiError
 from apiclient.middleware.intent import Intent
-from apiclient.options import CallOptions, DeferOptions
+from apiclient.options import CallOptions, DeferOptions, specify
 from apiclient.outbox import Outbox, Ticket
 from apiclient.outbox._calls import postponed, resumed
 from apiclient.pagination import Next, by_link, run_paginate
 from apiclient.pipeline import Pipeline, default_pipeline
 from apiclient.redirects import REDIRECTS, SAME_ORIGIN, Redirects
-from apiclient.shared import Redis, Sharing
+from apiclient.shared import Redis
 from apiclient.stats import ClientStats
 
 _DEFAULT_HEADERS = {
@@ -42,11 +42,6 @@ _DEFAULT_HEADERS = {
 # a limit of its own, below that of an attempt, because then it is certain that nothing was sent.
 _BUFFERED = ClientTimeout(total=None, connect=20.0, sock_connect=10.0)
 _STREAMED = ClientTimeout(total=None, connect=20.0, sock_connect=10.0, sock_read=30.0)
-_PASSED_ON = frozenset(
-    {"params", "json", "data", "compress", "chunked", "expect100", "read_bufsize", "skip_auto_headers",
-     "trace_request_ctx"}
-)  # fmt: skip
-_UNSET: Any = object()
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 
@@ -54,16 +49,17 @@ class PendingCall:
     """A call not yet made: ``await`` it for a buffered response, ``async with`` it for a streamed one.
 
     Attributes:
+        options: What was said of it.
         call: The logical call once it has begun, with its attempts and times; None before.
     """
 
-    __slots__ = ("_client", "_method", "_options", "_path", "_response", "call")
+    __slots__ = ("_client", "_method", "_path", "_response", "call", "options")
 
     def __init__(self, client: "ApiClient", method: str, path: str, options: CallOptions) -> None:
         self._client = client
         self._method = method
         self._path = path
-        self._options = options
+        self.options = options
         self._response: ClientResponse | None = None
         self.call: Call | None = None
 
@@ -71,10 +67,10 @@ class PendingCall:
         return f"<PendingCall {self._method} {self._path!r}>"
 
     def __await__(self) -> Generator[Any, None, ClientResponse]:
-        return self._client.perform(self, self._method, self._path, buffered=True, **self._options).__await__()
+        return self._client.perform(self, self._method, self._path, buffered=True).__await__()
 
     async def __aenter__(self) -> ClientResponse:
-        self._response = await self._client.perform(self, self._method, self._path, buffered=False, **self._options)
+        self._response = await self._client.perform(self, self._method, self._path, buffered=False)
         return self._response
 
     async def __aexit__(
@@ -163,7 +159,7 @@ class ApiClient:
         if shared is not None:
             self._pipeline = self._pipeline.replace(RateLimit, RateLimit(store=shared.quotas))
             shared.attach()
-            if isinstance(credentials, Sharing):
+            if credentials is not None and hasattr(credentials, "share"):
                 credentials.share(shared.tokens)
         self._shared = shared
         self._chain = (self._pipeline,)
@@ -327,54 +323,29 @@ class ApiClient:
             return f"{target.endpoint} is never retried: the pipeline has no Retry"
         return retry.explain(method.upper(), target.endpoint, outcome, has_key=idempotency_key is not None)
 
-    async def perform(
-        self,
-        pending: PendingCall,
-        method: str,
-        path: str,
-        *,
-        buffered: bool,
-        path_params: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109 - the call's own total, which the chain keeps
-        idempotency_key: str | None = None,
-        endpoint: str | None = None,
-        pipeline: Pipeline | None = None,
-        priority: int = 0,
-        cost: int = 1,
-        defer: bool | None = None,
-        buffer_body: bool = False,
-        max_body: Any = _UNSET,
-        **request: Any,
-    ) -> ClientResponse:
-        """Make the call that *pending* stands for; what awaiting it does. See ``request`` for the options."""
+    async def perform(self, pending: PendingCall, method: str, path: str, *, buffered: bool) -> ClientResponse:
+        """Make the call that *pending* stands for; what awaiting it does."""
+        options: dict[str, Any] = dict(pending.options)
+        path_params = options.pop("path_params", None)
         target = self._targets.get(method, path)
-        url = target.url(path_params)
-        for option in request:
-            if option not in _PASSED_ON:
-                raise TypeError(f"{method} call has no option {option!r}; see ApiClient.request")
-        if headers is not None:
-            headers = request["headers"] = checked_headers(headers)
-            if idempotency_key is None:
-                idempotency_key = headers.get("Idempotency-Key")
         call = pending.call = Call(
             method,
-            target.endpoint if endpoint is None else endpoint,
-            key=target.key if endpoint is None else (target.key[0], endpoint),
-            url=url,
+            target.endpoint,
+            key=target.key,
+            url=target.url(path_params),
             time=clock_of(asyncio.get_running_loop()),
             origin=self._origin,
-            deadline=self._timeout if timeout is None else timeout,
+            deadline=self._timeout,
             buffered=buffered,
-            max_body=self._max_body if max_body is _UNSET else max_body,
-            idempotency_key=idempotency_key,
-            priority=priority,
-            cost=cost,
+            max_body=self._max_body,
             log=self._log,
-            defer=defer,
-            buffer_body=buffer_body,
         )
-        return await self._exchange(call, self._chain if pipeline is None else (pipeline,), request)
+        chain = self._chain
+        if options:
+            pipeline = options.pop("pipeline", None)
+            chain = chain if pipeline is None else (pipeline,)
+            specify(call, options)
+        return await self._exchange(call, chain, options)
 
     async def defer(self, method: str, path: str, **options: Unpack[DeferOptions]) -> Ticket:
         """Store a call in the outbox without trying it; once this returns, it is on the disk.
@@ -415,20 +386,27 @@ class ApiClient:
             session = self._open()
         if not self._owns_session:
             request["headers"] = {**self._headers, **request.get("headers", {})}
-        request["allow_redirects"] = request["raise_for_status"] = False
-        request["timeout"] = _BUFFERED if call.buffered else _STREAMED
         if call.method in _WITH_BODY and request.get("data") is None and request.get("json") is None:
             # aiohttp would declare application/octet-stream for a body that is not there.
             request.setdefault("skip_auto_headers", ("Content-Type",))
+        timeout = _BUFFERED if call.buffered else _STREAMED
         token = CALL.set(call)
         try:
-            response = await session.request(call.method, call.url, middlewares=chain, **request)
+            response = await session.request(
+                call.method,
+                call.url,
+                middlewares=chain,
+                allow_redirects=False,
+                raise_for_status=False,
+                timeout=timeout,
+                **request,
+            )
             if response.status in REDIRECTS:
                 response = await follow(
                     session,
                     call,
                     response,
-                    request,
+                    request | {"allow_redirects": False, "raise_for_status": False, "timeout": timeout},
                     chain=chain,
                     redirects=self._redirects,
                     endpoint=self._targets.endpoint,

@@ -3,7 +3,15 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
+from apiclient._target import checked_headers
+from apiclient.middleware._call import Call
+from apiclient.middleware.errors import InvalidRequest
 from apiclient.pipeline import Pipeline
+
+_PASSED_ON = frozenset(
+    {"headers", "params", "json", "data", "compress", "chunked", "expect100", "read_bufsize", "skip_auto_headers",
+     "trace_request_ctx"}
+)  # fmt: skip
 
 
 class CallOptions(TypedDict, total=False):
@@ -66,3 +74,41 @@ class DeferOptions(CallOptions, total=False):
     delay: float
     lifetime: float | None
     dedupe: str | None
+
+
+def specify(call: Call, options: dict[str, Any]) -> None:
+    """Take out of *options* what is said of *call* itself, and leave what aiohttp is to be told.
+
+    Raises:
+        InvalidRequest: A value is out of its range, or a header is not allowed.
+        TypeError: There is no such option.
+    """
+    headers = options.get("headers")
+    if headers is not None:
+        options["headers"] = headers = checked_headers(headers)
+        call.idempotency_key = headers.get("Idempotency-Key")
+    else:
+        options.pop("headers", None)
+    key = options.pop("idempotency_key", None)
+    if key is not None:
+        call.idempotency_key = key
+    endpoint = options.pop("endpoint", None)
+    if endpoint is not None:
+        call.endpoint = endpoint
+        call.key = (call.key[0], endpoint)
+    seconds = options.pop("timeout", None)
+    if seconds is not None:
+        if not seconds > 0:
+            raise InvalidRequest(f"timeout must be above 0 seconds, got {seconds!r}")
+        call.deadline = call.started + seconds
+    call.cost = options.pop("cost", 1)
+    if call.cost < 1:
+        raise InvalidRequest(f"cost must be at least 1, got {call.cost!r}")
+    call.priority = options.pop("priority", 0)
+    call.defer = options.pop("defer", None)
+    call.buffer_body = options.pop("buffer_body", False)
+    if "max_body" in options:
+        call.max_body = options.pop("max_body")
+    for option in options:
+        if option not in _PASSED_ON:
+            raise TypeError(f"{call.method} call has no option {option!r}; see CallOptions")

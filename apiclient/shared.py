@@ -1,22 +1,12 @@
 """What the processes of many machines share, configured in one place: a Valkey or Redis server."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from apiclient.stores._redis_server import RedisServer
 from apiclient.stores.redis_outbox_store import RedisOutboxStore
 from apiclient.stores.redis_quota_store import RedisQuotaStore, Unreachable
 from apiclient.stores.redis_token_store import RedisTokenStore
-from apiclient.stores.token_store import TokenStore
-
-
-@runtime_checkable
-class Sharing(Protocol):
-    """A credential whose tokens can be kept elsewhere."""
-
-    def share(self, store: TokenStore) -> None:
-        """Keep tokens in *store* from now on, unless a store of its own was given at first."""
-        ...
 
 
 class Redis:

@@ -38,7 +38,7 @@ from apiclient.testing._response import build, phrase, stream
 # They would go to the network, or tell of calls that nobody made.
 _LEFT_OUT = (Authorize, AuthRefresh, ScopeStepUp, Defer, Telemetry)
 _WORDING = {
-    "limiter": "the quota of the server",
+    "limiter": "finding out the quotas",
     "queue": "the order of the queue",
     "backoff": "failures, and the pauses after them",
     "network": "the network and the server's own work",
@@ -184,14 +184,18 @@ class Found:
         """Return it for a person."""
         rest = {"refused (429)": self.answered[429], "failed (503)": self.answered[503]}
         said = ", ".join(f"{count:,} {name}" for name, count in rest.items() if count)
-        kind = max(self.spent, key=lambda each: self.spent[each]) if any(self.spent.values()) else "network"
-        share = self.spent[kind] / max(sum(self.spent.values()), 1e-9)
+        if self.least > self.seconds / 2:
+            where, share = "the quotas of the server", self.least / self.seconds
+        else:
+            kind = max(self.spent, key=lambda each: self.spent[each], default="network")
+            where = _WORDING.get(kind, kind)
+            share = self.spent.get(kind, 0.0) / max(sum(self.spent.values()), 1e-9)
         return [
             f"{self.calls:,} calls in {_clock(self.seconds)}"
             + (f", {self.failed:,} of them failed" if self.failed else ""),
             f"{self.wire:,} requests" + (f": {said}" if said else ""),
             f"the quotas alone take {_clock(self.least)}" if self.least else "no quota holds it up",
-            f"most time goes to {_WORDING.get(kind, kind)} ({share:.0%})",
+            f"most time goes to {where} ({share:.0%})",
             f"a concurrency of {self.enough:,} is enough (simulated with {self.concurrency:,})",
             f"simulated in {self.took:.1f} s; nothing was sent",
         ]
@@ -234,7 +238,6 @@ async def _simulated(client: ApiClient, requests: Sequence[Request], model: Mode
             wire += result.attempts
             endpoints[result.endpoint] += 1
             spent["network"] += result.network
-            spent["limiter"] += result.held
             for kind, waited in result.waits.items():
                 spent[kind] += waited
         seconds = loop.time() - began

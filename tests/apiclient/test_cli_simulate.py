@@ -32,7 +32,7 @@ def test_an_hour_takes_seconds(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert said[0].startswith("1,800 calls in 1 h")
     assert said[2] == "the quotas alone take 59 min 58 s"
     assert 3598 <= seconds_in(said[0].partition(" in ")[2]) <= 1.1 * 3598 + 60
-    assert "the quota of the server" in said[3]
+    assert "the quotas of the server" in said[3]
     assert time.perf_counter() - began < 25
 
 

@@ -62,8 +62,8 @@ async def test_who_waits_has_a_turn(name: str) -> None:
     for each in (modest, third, greedy):
         assert (await each.lease("k", SLOW, 40)).units == 0
     greedy.landed("k", 50, None)  # never used after all
-    got = [(await each.lease("k", SLOW, 40)).units for each in (greedy, modest, third)]
-    assert got == [16, 16, 16]
+    got = [(await each.lease("k", SLOW, 40)).units for each in (greedy, greedy, modest, third)]
+    assert got == [16, 2, 16, 16]
 
 
 async def test_units_given_back_are_there_for_others(name: str) -> None:
@@ -145,6 +145,7 @@ async def test_a_server_that_forgot_is_told(name: str) -> None:
         server.crash()
         assert await _answered(one) == 0
         assert await _answered(two) == 0
+        assert await _answered(worker(name, server)) == 0, "one that is new learns of it too"
     finally:
         server.stop()
 
