@@ -269,10 +269,14 @@ async def _send(request: ClientRequest) -> ClientResponse:
         response = await call.transport(request)
         if response.status < 200:
             _refuse_switch(request, response)
-        watch(response)
+        # A short body has mostly come with the head: then the connection's end cannot touch it any more.
+        arrived = response.content.is_eof()
+        if not arrived:
+            watch(response)
         if call.buffered and response.status < 400 and response.status not in REDIRECTS:
             await read_body(response, call.max_body)
-            check(response)
+            if not arrived:
+                check(response)
             call.body_read = True
         return response
     except BaseException as error:
