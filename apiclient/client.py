@@ -159,8 +159,9 @@ class ApiClient:
         if shared is not None:
             self._pipeline = self._pipeline.replace(RateLimit, RateLimit(store=shared.quotas))
             shared.attach()
-            if credentials is not None and hasattr(credentials, "share"):
-                credentials.share(shared.tokens)
+            share = getattr(credentials, "share", None)
+            if share is not None:
+                share(shared.tokens)
         self._shared = shared
         self._chain = (self._pipeline,)
         self._outbox = outbox

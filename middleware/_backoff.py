@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, cast
 
 WaitGenerator = Callable[[], Generator[float, Any, None]]
 """Makes the generator of one call's waits in seconds, such as ``partial(backoff.expo, factor=0.1)``."""
@@ -67,7 +67,8 @@ class Delays:
         if self._generator is not None:
             return self._generator.send(outcome)
         self._generator = self._make()
-        first: object = self._generator.send(None)
+        # The generators of backoff give None first; one of the user's own may not.
+        first = cast("object", self._generator.send(None))
         return self._generator.send(outcome) if first is None else first
 
     def _bounded(self, wait: object) -> float:

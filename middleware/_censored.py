@@ -1,7 +1,7 @@
 """Take out of aiohttp's errors what must not be in a log: they quote whole URLs, and raw bytes of the server."""
 
 import re
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 from aiohttp import RequestInfo
@@ -42,9 +42,10 @@ def _censor(error: Any) -> None:
         if isinstance(error, OSError) and isinstance(error.strerror, str):
             error.strerror = _clean(error.strerror)
         error.args = tuple(_clean(each) if isinstance(each, str) else each for each in error.args)
-    if isinstance(getattr(error, "message", None), str):
+    message: Any = getattr(error, "message", None)
+    if isinstance(message, str):
         # A parser's error goes on with the line that it did not like.
-        error.message = _clean(error.message)
+        cast("Any", error).message = _clean(message)
 
 
 def _clean(text: str) -> str:

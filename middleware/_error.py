@@ -155,7 +155,7 @@ def _told(attempt: Attempt) -> str:
 def restored(cls: type[ApiError], state: dict[str, Any]) -> ApiError:
     """Return the error that was pickled or copied as *state*."""
     error = cls.__new__(cls, state.get("message", ""))
-    error._restore(dict(state))  # noqa: SLF001 - the unpickling half of __reduce__
+    error._restore(dict(state))  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - half of __reduce__
     return error
 
 
@@ -185,8 +185,9 @@ class AnswerError(ApiError, aiohttp.ClientResponseError):
     ) -> None:
         ApiError.__init__(self, message, **kwargs)
         self.status = status
-        given = headers if headers is not None else {}
-        self.headers = CIMultiDict((name, given[name]) for name in self.SHOWN_HEADERS if name in given)
+        given: Mapping[str, str] = headers if headers is not None else {}
+        shown = ((name, given[name]) for name in self.SHOWN_HEADERS if name in given)
+        self.headers: CIMultiDict[str] | None = CIMultiDict(shown)
         self._describe(method, URL(redacted(url, endpoint), encoded=True) if url is not None else URL())
 
     def _describe(self, method: str, url: URL) -> None:

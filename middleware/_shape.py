@@ -1,7 +1,7 @@
 """What kind of body a request has, from aiohttp's payload and the first bytes, without reading or parsing it all."""
 
 import json
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from urllib.parse import parse_qs
 
 from aiohttp import MultipartWriter
@@ -45,13 +45,14 @@ async def look(body: Any) -> Body:
     if not body:
         return _EMPTY
     # Payload is an abstract class, and isinstance is slow on those.
-    shape = _SHAPES.get(type(body)) or _shape_of(body)
+    kind: type[Any] = body.__class__
+    shape = _SHAPES.get(kind) or _shape_of(body)
     if shape is Shape.MULTIPART or shape is Shape.OPAQUE:
         return Body(shape)
     if body.size == 0:
         return _EMPTY
     held: Any = await body.as_bytes()
-    content = bytes(held) if isinstance(held, memoryview) else held
+    content: bytes = bytes(cast("Any", held)) if isinstance(held, memoryview) else held
     if shape is not Shape.JSON:
         if body.content_type.startswith(FORM):
             return Body(Shape.FORM, content)

@@ -1,5 +1,7 @@
 """Attach the credential to requests to its own origin."""
 
+from typing import cast
+
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 from yarl import URL
 
@@ -31,7 +33,7 @@ class Authorize:
     """
 
     def __init__(self, credential: Credential, *, origin: str | URL | None = None) -> None:
-        if not isinstance(credential, Credential):
+        if not isinstance(cast("object", credential), Credential):
             raise TypeError(f"credential must have token() and invalidate(), got {type(credential).__name__}")
         self._credential = credential
         self._origin = None if origin is None else _origin_of(origin)

@@ -5,7 +5,7 @@ import logging
 import math
 import time as _time
 from collections.abc import Callable, Hashable
-from typing import Literal
+from typing import Literal, cast
 
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, InvalidURL
 from yarl import URL
@@ -258,4 +258,4 @@ def _announce(call: Call, breaker: Breaker, now: float) -> None:
 
 
 def _name(key: Hashable) -> str:
-    return " ".join(map(str, key)) if isinstance(key, tuple) else str(key)
+    return " ".join(map(str, cast("tuple[object, ...]", key))) if isinstance(key, tuple) else str(key)

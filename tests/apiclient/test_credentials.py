@@ -381,7 +381,7 @@ async def test_what_happens_is_logged_without_the_secret(caplog: pytest.LogCaptu
 )
 def test_wrong_options_fail_at_once(options: dict[str, Any], message: str) -> None:
     """The message names option and value, and no secret."""
-    given = {"token_url": "https://login.example.com/t", "client_id": "x", "client_secret": "hush"}
+    given: dict[str, Any] = {"token_url": "https://login.example.com/t", "client_id": "x", "client_secret": "hush"}
     with pytest.raises(ValueError, match=message) as caught:
         ClientCredentials(**(given | options))
     assert "hush" not in str(caught.value)

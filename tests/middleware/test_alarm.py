@@ -11,7 +11,8 @@ from apiclient.middleware._alarm import Alarm, Cause, Change, Phase, Thresholds
 
 
 def alarm(**options: Any) -> Alarm:
-    return Alarm(Thresholds(**({"consecutive": None, "breaker_open": None} | options)))
+    given: dict[str, Any] = {"consecutive": None, "breaker_open": None} | options
+    return Alarm(Thresholds(**given))
 
 
 def told(changes: list[Change | None]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, web
 
 from apiclient.middleware import errors
 from apiclient.middleware._alarm import Phase
@@ -249,8 +249,8 @@ async def test_a_webhook_posts_each_notice_once(peer: Peer) -> None:
     async def handler(request: Any) -> Any:
         if request.method == "POST":
             posted.append((request.headers["Idempotency-Key"], await request.json()))
-            return aiohttp.web.Response(status=503 if len(posted) == 1 else 200)
-        return aiohttp.web.Response(status=statuses[0])
+            return web.Response(status=503 if len(posted) == 1 else 200)
+        return web.Response(status=statuses[0])
 
     peer.handler = handler
     async with aiohttp.ClientSession(middlewares=(Retry(),)) as hook:

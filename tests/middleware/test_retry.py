@@ -26,7 +26,8 @@ pytestmark = pytest.mark.looptime
 
 
 def retry(**options: Any) -> Retry:
-    return Retry(**({"jitter": None} | options))
+    given: dict[str, Any] = {"jitter": None} | options
+    return Retry(**given)
 
 
 def session(*middlewares: Any, **options: Any) -> aiohttp.ClientSession:
