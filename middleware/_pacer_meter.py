@@ -87,19 +87,29 @@ class Meter:
 
     def sent(self, slot: Slot) -> None:
         """Note that the bytes of *slot* left; in the order of time."""
-        self._flying.append(slot)
+        flying = self._flying
+        # A limit that is never reached is never looked at in ``room``: what is over goes here.
+        while flying and flying[0].state != SENT:
+            flying.popleft()
+        flying.append(slot)
 
     def settle(self, slot: Slot, anchor: float) -> None:
         """Let *slot*, which is over, free its place one period after *anchor*."""
         if slot.sent <= self._expired:
             return
+        times, costs = self._times, self._costs
+        # Certainly past, whatever lateness was charged. Two go for one that comes, so that what is kept follows the load.
+        gone = min(slot.sent, anchor) - self.slack - self.period - self.margin
+        for _ in range(2):
+            if times and times[0] <= gone:
+                self.used -= costs.pop(heapq.heappop(times))
         if self._grain:
             anchor = math.ceil(anchor / self._grain) * self._grain
-        if anchor in self._costs:
-            self._costs[anchor] += slot.cost
+        if anchor in costs:
+            costs[anchor] += slot.cost
         else:
-            self._costs[anchor] = slot.cost
-            heapq.heappush(self._times, anchor)
+            costs[anchor] = slot.cost
+            heapq.heappush(times, anchor)
 
     def free(self, slot: Slot) -> None:
         """Give the place of *slot* back at once: the server never counted it."""

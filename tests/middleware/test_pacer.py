@@ -553,3 +553,23 @@ def test_told_the_limit_never_a_refusal_in_many_runs(kind: str, network: str) ->
         limit = chance.choice([1, 2, 5, 10, 20, 50, 200])
         outcome = batch(Pacer((Rate(limit),)), FIRST_THREE[kind](limit), NETWORKS[network](chance), 8 * limit)
         assert outcome.rejected == 0, seed
+
+
+@pytest.mark.parametrize(
+    ("rate", "most"), [(Rate(10**9, 1.0), 4_000), (Rate(10**6, 86_400.0), 4_000), (Rate(5, 1.0), 20)]
+)
+def test_a_limit_that_is_never_reached_keeps_no_more_than_its_period(rate: Rate, most: int) -> None:
+    """Law 14: what is remembered follows the load of one period, not the number of requests."""
+    pacer = Pacer((rate,))
+    now = 1000.0
+    for _ in range(30_000):
+        now += 0.0007
+        slot = pacer.take(now)
+        if slot is None:
+            now += rate.per
+            continue
+        pacer.sent(slot, now)
+        pacer.settle(slot, now + 0.0003)
+    (meter,) = pacer.meters
+    assert len(meter._flying) <= 5
+    assert len(meter._times) == len(meter._costs) <= most
