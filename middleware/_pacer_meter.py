@@ -98,7 +98,7 @@ class Meter:
         if slot.sent <= self._expired:
             return
         times, costs = self._times, self._costs
-        # Certainly past, whatever lateness was charged. Two go for one that comes, so that what is kept follows the load.
+        # Certainly past, whatever lateness was charged. Two go for one that comes: what is kept follows the load.
         gone = min(slot.sent, anchor) - self.slack - self.period - self.margin
         for _ in range(2):
             if times and times[0] <= gone:

@@ -60,10 +60,16 @@ class Server:
 
 
 def free_port() -> int:
-    """Return a free port; not the first above a fixed number, which another run on this machine would get too."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+    """Return a free port; not the first above a fixed number, which another run on this machine would get too.
+
+    Below 55536, because a cluster's servers talk to each other 10,000 above it.
+    """
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port < 55536:
+            return port
 
 
 def binary() -> str:
