@@ -118,7 +118,11 @@ class StatusErrors:
 
 
 def _message(status: int, problem: Problem, details: Mapping[str, Any], headers: Mapping[str, str]) -> str:
-    said = f"{phrase(status)}: {problem.summary}" if problem.summary else phrase(status)
+    known = phrase(status)
+    # A problem's title is often the status in words (RFC 9457 section 4.2.1): once is enough.
+    words = known.partition(" ")[2]
+    summary = "" if problem.summary == words else problem.summary.removeprefix(f"{words}: ")
+    said = f"{known}: {summary}" if summary else known
     parts: list[str] = []
     if "sent" in details:
         accepted = ", ".join(details["accepted"])

@@ -223,3 +223,20 @@ def test_wrong_options_are_named(options: dict[str, Any], message: str) -> None:
 def test_the_repr_counts_the_hints() -> None:
     """A reader of a pipeline sees that there are some."""
     assert repr(StatusErrors(hints={404: "x"}, max_body=10)) == "StatusErrors(hints=1, max_body=10)"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (
+            b'{"title": "Not Found", "status": 404, "detail": "There is no such employee."}',
+            "404 Not Found: There is no such employee.",
+        ),
+        (b'{"title": "Not Found", "status": 404}', "404 Not Found"),
+        (b'{"message": "Not Found in the index"}', "404 Not Found: Not Found in the index"),
+    ],
+)
+async def test_the_status_in_words_is_said_once(peer: Peer, body: bytes, message: str) -> None:
+    """A problem whose title repeats the status does not make the line stutter."""
+    answer(peer, 404, body, Content_Type="application/problem+json")
+    assert (await error_of(peer)).message == message
