@@ -5,14 +5,18 @@ from apiclient.batch import BatchResult, Request
 from apiclient.client import ApiClient
 from apiclient.middleware import Rate, current_call
 from apiclient.options import CallOptions
+from apiclient.outbox import Outbox
 from apiclient.pipeline import Pipeline, default_pipeline
+from apiclient.redirects import Redirects
 
 __all__ = [
     "ApiClient",
     "BatchResult",
     "CallOptions",
+    "Outbox",
     "Pipeline",
     "Rate",
+    "Redirects",
     "Request",
     "current_call",
     "default_pipeline",
