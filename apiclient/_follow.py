@@ -54,7 +54,9 @@ async def follow(
             if hop is None:
                 return response
             trail.add(hop)
-            if hop.keep_body and not isinstance(request.get("data"), _REPEATABLE_DATA):
+            if hop.keep_body and call.body is not None:
+                request = request | {"data": call.body()}
+            elif hop.keep_body and not isinstance(request.get("data"), _REPEATABLE_DATA):
                 raise BodyNotReplayable("The server redirects a request whose body can be sent only once")
         except ApiError:
             response.release()

@@ -1,6 +1,6 @@
 """The options of a call, typed, so that a checker finds a misspelt one."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypedDict
 
 from apiclient._target import checked_headers
@@ -30,6 +30,7 @@ class CallOptions(TypedDict, total=False):
         priority: Higher goes first where there is a queue.
         cost: Slots of a quota that one wire request takes.
         defer: Whether it may go to the outbox; None leaves that to ``Defer``.
+        body: Function without arguments that returns the body, as ``data`` takes it; called anew for each attempt.
         buffer_body: Take a streamed request body into memory first, so that it can be sent again.
         max_body: Largest response body in bytes after decompression, in place of the client's; None for any.
         compress: As in aiohttp.
@@ -52,6 +53,7 @@ class CallOptions(TypedDict, total=False):
     priority: int
     cost: int
     defer: bool | None
+    body: Callable[[], Any] | None
     buffer_body: bool
     max_body: int | None
     compress: str | bool | None
@@ -107,8 +109,21 @@ def specify(call: Call, options: dict[str, Any]) -> None:
     call.priority = options.pop("priority", 0)
     call.defer = options.pop("defer", None)
     call.buffer_body = options.pop("buffer_body", False)
+    if options.get("body") is not None:
+        options["data"] = _made_by(call, options)
+    options.pop("body", None)
     if "max_body" in options:
         call.max_body = options.pop("max_body")
     for option in options:
         if option not in _PASSED_ON:
             raise TypeError(f"{call.method} call has no option {option!r}; see CallOptions")
+
+
+def _made_by(call: Call, options: dict[str, Any]) -> Any:
+    body = options["body"]
+    if not callable(body):
+        raise TypeError(f"body must be a function that makes the body, got {type(body).__name__}; give data=")
+    if options.get("data") is not None or options.get("json") is not None:
+        raise TypeError("a call has one of body=, data= and json=")
+    call.body = body
+    return body()

@@ -266,6 +266,8 @@ async def _send(request: ClientRequest) -> ClientResponse:
     response: ClientResponse | None = None
     failure: BaseException | None = None
     try:
+        if call.body is not None and call.wire > 1 and request.body:
+            await request.update_body(call.body())
         response = await call.transport(request)
         if response.status < 200:
             _refuse_switch(request, response)

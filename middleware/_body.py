@@ -25,7 +25,7 @@ def replayable(request: ClientRequest) -> bool:
     if hdrs.EXPECT in request.headers:
         return False
     call = joined()
-    if call is not None and call.buffer_body:
+    if call is not None and (call.buffer_body or call.body is not None):
         return True
     return not body or (body.size is not None and not body.consumed)
 

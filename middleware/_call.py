@@ -41,6 +41,7 @@ class Call:
         time: The loop's clock.
         buffered: Whether the response's body is read inside the chain.
         body_read: Whether the response's body has been read inside the chain.
+        body: Makes the request's body anew for each attempt, or None.
         buffer_body: Whether the request's body has been taken into memory, so that it can be sent again.
         max_body: Largest response body to read, in bytes after decompression, or None.
         idempotency_key: The call's key, the same on each attempt, or None.
@@ -62,7 +63,7 @@ class Call:
     """
 
     __slots__ = (
-        "__weakref__", "_extra", "_id", "aborted", "bare", "body_read", "buffer_body", "buffered", "cost",
+        "__weakref__", "_extra", "_id", "aborted", "bare", "body", "body_read", "buffer_body", "buffered", "cost",
         "credential", "deadline", "defer", "endpoint", "idempotency_key", "key", "log", "max_body", "method", "network",
         "origin", "priority", "resends", "started", "stopped", "time", "token", "trace_id", "trail", "transport",
         "url", "waits", "watchers", "wire",
@@ -137,6 +138,7 @@ class Call:
         self.aborted = False
         self.body_read = False
         self.buffer_body = buffer_body
+        self.body: Callable[[], Any] | None = None
         self.waits: dict[str, float] = {}
         self.trail: list[Attempt] = []
         self.stopped: str | None = None

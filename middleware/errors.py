@@ -306,7 +306,7 @@ class InvalidRequest(ApiError, ValueError):
 class BodyNotReplayable(ApiError):
     """The request would have to be sent again, but its body can be read only once."""
 
-    hint = "Give bytes, a seekable file or a body factory, or buffer_body=True, so that it can be sent again"
+    hint = "Give bytes, a seekable file, body= with a function that makes it, or buffer_body=True"
 
 
 class ContentTypeMismatch(ApiError):

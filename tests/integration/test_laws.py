@@ -77,6 +77,26 @@ async def test_law_2_buffered_it_may_be_sent_again(peer: Peer) -> None:
     assert [body for _, _, body in peer.seen] == [b"onlyonce"] * 2
 
 
+@pytest.mark.parametrize("status", [503, 429, 307])
+async def test_law_2_a_body_that_can_be_made_anew_is_sent_again(peer: Peer, status: int) -> None:
+    """body= is called for each attempt and each hop, and every one carries the whole body."""
+    peer.answers(status, 200, headers={"Location": "/there"})
+    made: list[int] = []
+
+    def body() -> AsyncIterator[bytes]:
+        made.append(1)
+        return stream()
+
+    async with ApiClient(peer.url) as client:
+        await client.put("/upload", body=body)
+        with pytest.raises(TypeError, match="one of"):
+            await client.put("/upload", body=body, data=b"x")
+        with pytest.raises(TypeError, match="give data="):
+            await client.put("/upload", body=b"x")  # type: ignore[arg-type]
+    assert [sent for _, _, sent in peer.seen] == [b"onlyonce"] * 2
+    assert len(made) >= 2
+
+
 async def drop(request: web.Request) -> web.StreamResponse:
     assert request.transport is not None
     request.transport.close()
