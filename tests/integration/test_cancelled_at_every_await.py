@@ -64,8 +64,8 @@ async def test_a_call(authority: Authority, *, streamed: bool) -> None:
 
         async def work() -> int:
             if not streamed:
-                return len(await (await client.put(f"/work/{number}", json={})).read())
-            async with client.get(f"/work/{number}") as response:
+                return len(await (await client.put(f"/tasks/{number}", json={})).read())
+            async with client.get(f"/tasks/{number}") as response:
                 return len(await response.read())
 
         async def after(_: bool) -> None:  # noqa: FBT001 - a callback

@@ -267,6 +267,7 @@ async def test_shards_divide_the_input(peer: Peer, tmp_path: Path) -> None:
     assert sorted(seen) == list(range(60))
 
 
+@pytest.mark.looptime
 async def test_order_is_kept_where_that_is_asked_for(peer: Peer, tmp_path: Path) -> None:
     """``keep_order``: results stand in the order of the input, bad lines included."""
 
@@ -369,6 +370,7 @@ async def test_a_disk_that_is_full_loses_nothing_written(
     assert sorted(line["id"] for line in read(output)) == list(range(600))
 
 
+@pytest.mark.looptime
 async def test_an_interruption_finishes_what_is_under_way(peer: Peer, tmp_path: Path) -> None:
     """The first interruption begins nothing more; calls under way end, and their results are written."""
     started = asyncio.Event()
@@ -393,6 +395,7 @@ async def test_an_interruption_finishes_what_is_under_way(peer: Peer, tmp_path: 
     assert sorted(line["id"] for line in read(output)) == list(range(500))
 
 
+@pytest.mark.looptime
 async def test_an_interruption_before_the_first_line_ends_at_once(
     peer: Peer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -411,6 +414,7 @@ async def test_an_interruption_before_the_first_line_ends_at_once(
     assert running.interrupted
 
 
+@pytest.mark.looptime
 async def test_a_second_interruption_ends_at_once(peer: Peer, tmp_path: Path) -> None:
     """Calls under way are cancelled by the second interruption, and by the end of the grace."""
     started = asyncio.Event()
