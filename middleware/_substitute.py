@@ -61,7 +61,7 @@ async def response_of(request: ClientRequest, answer: Substitute, mark: Mapping[
     loop = asyncio.get_running_loop()
     headers = CIMultiDictProxy(CIMultiDict([*answer.headers.items(), *mark.items()]))
     raw = tuple((name.encode(), value.encode()) for name, value in headers.items())
-    head = _Head(HttpVersion11, answer.status, _phrase(answer.status), headers, raw)
+    head = Head(HttpVersion11, answer.status, _phrase(answer.status), headers, raw)
     protocol = _Protocol(head)
     content = StreamReader(cast("Any", protocol), max(65536, len(answer.body)), loop=loop)
     content.feed_data(answer.body)
@@ -79,7 +79,7 @@ async def response_of(request: ClientRequest, answer: Substitute, mark: Mapping[
         session=request.session,
         stream_writer=cast("Any", _Writer()),
     )
-    await response.start(cast("Any", _Connection(protocol)))
+    await response.start(cast("Any", Connection(protocol)))
     await response.read()
     return response
 
@@ -91,7 +91,9 @@ def _phrase(status: int) -> str:
         return ""
 
 
-class _Head(NamedTuple):
+class Head(NamedTuple):
+    """The head of an answer, as aiohttp's parser would give it."""
+
     version: Any
     code: int
     reason: str
@@ -106,7 +108,7 @@ class _Protocol:
     upgraded = False
     content: StreamReader | None = None
 
-    def __init__(self, head: _Head) -> None:
+    def __init__(self, head: Head) -> None:
         self._head = head
 
     async def read(self) -> Any:
@@ -125,19 +127,21 @@ class _Writer:
     output_size = 0
 
 
-class _Connection:
+class Connection:
     """What a response holds until its body has arrived."""
 
     transport = None
 
-    def __init__(self, protocol: _Protocol) -> None:
+    def __init__(self, protocol: Any) -> None:
         self.protocol = protocol
         self._callbacks: list[Callable[[], object]] = []
 
     def add_callback(self, callback: Callable[[], object]) -> None:
+        """Remember what to do at the end."""
         self._callbacks.append(callback)
 
     def release(self) -> None:
+        """End it: there is no socket to give back."""
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             with suppress(Exception):

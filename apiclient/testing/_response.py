@@ -9,8 +9,6 @@ there is no other way for a slow body to end when the time limit of the session 
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, NamedTuple, cast
 
@@ -25,6 +23,8 @@ from aiohttp import (
 )
 from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDict, CIMultiDictProxy
+
+from apiclient.middleware._substitute import Connection, Head
 
 # aiohttp's default; it limits the length of a line, while the stand-in protocol takes any number of bytes.
 _READ_BUFFER = 2**18
@@ -69,7 +69,7 @@ async def build(
     """
     if status < 200 and status != HTTPStatus.SWITCHING_PROTOCOLS:
         raise ValueError(f"status must be a final one, at least 200, got {status!r}")
-    head = _Head(
+    head = Head(
         HttpVersion11,
         status,
         phrase(status) if reason is None else reason,
@@ -89,7 +89,7 @@ async def build(
         session=request.session,
         stream_writer=_Sink(),
     )
-    return await response.start(cast("Any", _Connection(_Protocol(head, content))))
+    return await response.start(cast("Any", Connection(_Protocol(head, content))))
 
 
 def stream(
@@ -147,21 +147,13 @@ async def uploaded(request: ClientRequest) -> bytes:
     return b"".join(sink.chunks)
 
 
-class _Head(NamedTuple):
-    version: Any
-    code: int
-    reason: str
-    headers: CIMultiDictProxy[str]
-    raw_headers: tuple[tuple[bytes, bytes], ...]
-
-
 class _Protocol:
     """Where the bytes would come from: already parsed, never paused."""
 
     connected = True
     upgraded = False
 
-    def __init__(self, head: _Head | None = None, content: StreamReader | None = None) -> None:
+    def __init__(self, head: Head | None = None, content: StreamReader | None = None) -> None:
         self._message = (head, content)
 
     async def read(self) -> Any:
@@ -170,26 +162,6 @@ class _Protocol:
     def pause_reading(self) -> None: ...
 
     def resume_reading(self, *_: Any, **__: Any) -> None: ...
-
-
-class _Connection:
-    """What a response holds until its body has arrived."""
-
-    def __init__(self, protocol: _Protocol) -> None:
-        self.protocol = protocol
-        self.transport = None
-        self._callbacks: list[Callable[[], object]] = []
-
-    def add_callback(self, callback: Callable[[], object]) -> None:
-        self._callbacks.append(callback)
-
-    def release(self) -> None:
-        callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            with suppress(Exception):
-                callback()
-
-    close = release
 
 
 class _Feeder:
