@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from aiohttp import ClientMiddlewareType
 
-from apiclient.middleware._text import one_line
+from apiclient.middleware._parsing.text import one_line
 from apiclient.pipeline import Pipeline
 
 _LONGEST = 100

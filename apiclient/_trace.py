@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from apiclient.middleware._call import Call
 from apiclient.middleware._ending import ending
-from apiclient.middleware._text import one_line
+from apiclient.middleware._parsing.text import one_line
 
 _WIDTH = 30
 _NOTE = 60

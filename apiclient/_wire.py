@@ -7,7 +7,7 @@ from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 from apiclient._trace import Trace
 from apiclient.middleware import current_call
 from apiclient.middleware._body_shown import SECRET_NAMES, plain
-from apiclient.middleware._text import one_line
+from apiclient.middleware._parsing.text import one_line
 from apiclient.middleware.credential import Token
 from apiclient.middleware.errors import redacted
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from yarl import URL
 
-from apiclient.middleware._text import one_line
+from apiclient.middleware._parsing.text import one_line
 from apiclient.middleware.errors import RedirectRefused
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})

@@ -38,8 +38,8 @@ from yarl import URL
 
 from apiclient.middleware._call import Call, calling
 from apiclient.middleware._lane import Lane
-from apiclient.middleware._pacer import Pacer
-from apiclient.middleware._rate import Rate
+from apiclient.middleware._pacing.pacer import Pacer
+from apiclient.middleware._parsing.rate import Rate
 from apiclient.middleware.rate_limit import RateLimit
 from apiclient.testing._models import (
     NETWORKS,

@@ -21,7 +21,7 @@ from yarl import URL
 
 from apiclient.middleware._call import Call
 from apiclient.middleware._leases import Leases
-from apiclient.middleware._rate import Rate
+from apiclient.middleware._parsing.rate import Rate
 from apiclient.shared import Redis
 
 LIMIT = 1_000_000

@@ -7,7 +7,7 @@ anybody's own middlewares, and as part of an ``ApiClient``'s pipeline.
 from apiclient.middleware._budget import RetryBudget
 from apiclient.middleware._call import Call, calling, current_call
 from apiclient.middleware._outlet import Notice
-from apiclient.middleware._quota import Rate
+from apiclient.middleware._parsing.quota import Rate
 from apiclient.middleware._substitute import Substitute
 from apiclient.middleware.access_log import AccessLog
 from apiclient.middleware.alert import Alert

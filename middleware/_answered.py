@@ -8,7 +8,7 @@ from aiohttp import ClientResponse, hdrs
 
 from apiclient.middleware._endpoint import endpoint_of
 from apiclient.middleware._excerpt import excerpt
-from apiclient.middleware._media_type import essence
+from apiclient.middleware._parsing.media_type import essence
 from apiclient.middleware.errors import InvalidJson, RequestSummary, UnexpectedContentType, redacted
 
 

@@ -11,7 +11,7 @@ from apiclient.middleware._backoff import Delays, Jitter, WaitGenerator
 from apiclient.middleware._body import discard, head_of, replayable
 from apiclient.middleware._budget import Budget
 from apiclient.middleware._call import Call
-from apiclient.middleware._retry_after import retry_after
+from apiclient.middleware._parsing.retry_after import retry_after
 from apiclient.middleware._transport import fault_of, transport_error
 from apiclient.middleware._verdict import Decision, Outcome, Rules, Stop, decide, in_progress, verdict_of
 from apiclient.middleware.errors import (

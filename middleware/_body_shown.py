@@ -7,7 +7,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
 
 from apiclient.middleware._excerpt import hidden
-from apiclient.middleware._text import decoded, one_line
+from apiclient.middleware._parsing.text import decoded, one_line
 
 SECRET_NAMES: Final = frozenset(
     {"accesskey", "accesstoken", "apikey", "assertion", "authorization", "authtoken", "cardnumber", "clientassertion",

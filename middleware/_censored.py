@@ -7,7 +7,7 @@ import aiohttp
 from aiohttp import RequestInfo
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from apiclient.middleware._text import one_line
+from apiclient.middleware._parsing.text import one_line
 
 _LONGEST = 200
 _MOST = 8

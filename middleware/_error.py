@@ -8,7 +8,7 @@ from aiohttp import RequestInfo
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from apiclient.middleware._text import one_line
+from apiclient.middleware._parsing.text import one_line
 
 _LONGEST_ROW = 500
 

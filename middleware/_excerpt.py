@@ -6,7 +6,7 @@ from html import unescape
 from typing import Final
 from urllib.parse import quote
 
-from apiclient.middleware._text import decoded, one_line
+from apiclient.middleware._parsing.text import decoded, one_line
 
 _READ: Final = 8192
 _HIDDEN: Final = "[hidden]"

@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from apiclient.middleware._challenge import Challenge
-from apiclient.middleware._problem import Problem
-from apiclient.middleware._retry_after import any_case, field
+from apiclient.middleware._parsing.challenge import Challenge
+from apiclient.middleware._parsing.problem import Problem
+from apiclient.middleware._parsing.retry_after import any_case, field
 from apiclient.middleware.errors import Banned, Forbidden, PermissionMissing, ScopeMissing, WrongEndpoint
 
 _LONGEST: Final = 4096

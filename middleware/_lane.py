@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 
 from apiclient.middleware._call import Call
 from apiclient.middleware._leases import Leases
-from apiclient.middleware._pacer import Pacer
-from apiclient.middleware._pacer_lesson import Lesson
-from apiclient.middleware._pacer_slot import Slot
-from apiclient.middleware._quota import Quota
+from apiclient.middleware._pacing.lesson import Lesson
+from apiclient.middleware._pacing.pacer import Pacer
+from apiclient.middleware._pacing.slot import Slot
+from apiclient.middleware._parsing.quota import Quota
 from apiclient.middleware.errors import RateLimited
 
 # Waking a great many at once would hold up everything else on the loop.

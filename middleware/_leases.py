@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from apiclient.middleware._call import Call
-from apiclient.middleware._rate import Rate
+from apiclient.middleware._parsing.rate import Rate
 from apiclient.middleware.errors import RateLimited
 from apiclient.middleware.quota_store import Lease, QuotaStore, UsageStore
 

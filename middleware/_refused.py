@@ -9,10 +9,10 @@ from aiohttp import ClientRequest, ClientResponse, hdrs
 from apiclient.middleware._body import discard, head_of, replayable
 from apiclient.middleware._call import Call
 from apiclient.middleware._lane import Lane, refusal
-from apiclient.middleware._pacer_slot import Slot
-from apiclient.middleware._quota import Quota, read_headers, read_text
-from apiclient.middleware._rate import Rate
-from apiclient.middleware._retry_after import retry_after
+from apiclient.middleware._pacing.slot import Slot
+from apiclient.middleware._parsing.quota import Quota, read_headers, read_text
+from apiclient.middleware._parsing.rate import Rate
+from apiclient.middleware._parsing.retry_after import retry_after
 from apiclient.middleware.errors import Attempt
 
 # The longest statement of a limit is a sentence.

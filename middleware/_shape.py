@@ -7,7 +7,7 @@ from urllib.parse import parse_qs
 from aiohttp import MultipartWriter
 from aiohttp.payload import BytesPayload, JsonBytesPayload, JsonPayload, StringPayload
 
-from apiclient.middleware._media_type import FORM, Shape, looks_like_json
+from apiclient.middleware._parsing.media_type import FORM, Shape, looks_like_json
 
 
 class Body(NamedTuple):

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from apiclient.middleware._rate import Rate
+from apiclient.middleware._parsing.rate import Rate
 
 
 class QuotaStanding(NamedTuple):

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from apiclient.middleware._challenge import Challenge
-from apiclient.middleware._problem import Problem
+from apiclient.middleware._parsing.challenge import Challenge
+from apiclient.middleware._parsing.problem import Problem
 from apiclient.middleware.credential import Token
 
 

@@ -6,8 +6,8 @@ from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, hdrs
 
 from apiclient.middleware._body import discard, replayable
 from apiclient.middleware._call import Call, joined, opened
-from apiclient.middleware._challenge import parse_challenges
 from apiclient.middleware._keyed import Keyed
+from apiclient.middleware._parsing.challenge import parse_challenges
 from apiclient.middleware._token import ready, token_for
 from apiclient.middleware.credential import Credential, Token
 

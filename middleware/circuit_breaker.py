@@ -13,8 +13,8 @@ from yarl import URL
 from apiclient.middleware._breaker import Breaker, State, Verdict
 from apiclient.middleware._call import Call, joined, opened
 from apiclient.middleware._keyed import Keyed
+from apiclient.middleware._parsing.retry_after import retry_after
 from apiclient.middleware._pool_wait import in_pool_queue
-from apiclient.middleware._retry_after import retry_after
 from apiclient.middleware._transport import fault_of
 from apiclient.middleware.errors import CircuitOpen
 

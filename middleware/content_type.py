@@ -6,14 +6,14 @@ from collections.abc import Collection, Mapping
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, hdrs
 from aiohttp.payload import BytesPayload, JsonPayload
 
-from apiclient.middleware import _media_type as media
 from apiclient.middleware._answered import CheckedResponse, unexpected
 from apiclient.middleware._body import discard, head_of, replayable
 from apiclient.middleware._call import Call, joined, opened
 from apiclient.middleware._excerpt import secrets_of, without
 from apiclient.middleware._keyed import Keyed
-from apiclient.middleware._media_type import Action, Shape, Verdict
-from apiclient.middleware._problem import read_problem
+from apiclient.middleware._parsing import media_type as media
+from apiclient.middleware._parsing.media_type import Action, Shape, Verdict
+from apiclient.middleware._parsing.problem import read_problem
 from apiclient.middleware._shape import Body, form_to_json, look
 from apiclient.middleware.errors import ContentTypeMismatch
 

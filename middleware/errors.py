@@ -35,7 +35,7 @@ from typing import Any, Self
 import aiohttp
 
 from apiclient.middleware._error import AnswerError, ApiError, Attempt, RequestSummary, redacted, restored
-from apiclient.middleware._problem import Problem
+from apiclient.middleware._parsing.problem import Problem
 
 __all__ = [
     "ApiError", "Attempt", "AttemptTimedOut", "BadRequest", "Banned", "BodyNotReplayable", "BodyTooLarge",

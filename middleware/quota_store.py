@@ -2,7 +2,7 @@
 
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from apiclient.middleware._rate import Rate
+from apiclient.middleware._parsing.rate import Rate
 
 
 class Lease(NamedTuple):

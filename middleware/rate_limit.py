@@ -13,12 +13,12 @@ from apiclient.middleware._call import Call, joined, opened
 from apiclient.middleware._keyed import Keyed
 from apiclient.middleware._lane import Lane
 from apiclient.middleware._leases import Leases
-from apiclient.middleware._pacer import Pacer
-from apiclient.middleware._pacer_memory import Memory, Recalled
-from apiclient.middleware._pacer_meter import Meter
-from apiclient.middleware._pacer_slot import Slot
-from apiclient.middleware._quota import Quota
-from apiclient.middleware._rate import Rate
+from apiclient.middleware._pacing.memory import Memory, Recalled
+from apiclient.middleware._pacing.meter import Meter
+from apiclient.middleware._pacing.pacer import Pacer
+from apiclient.middleware._pacing.slot import Slot
+from apiclient.middleware._parsing.quota import Quota
+from apiclient.middleware._parsing.rate import Rate
 from apiclient.middleware._refused import Reading, Trouble
 from apiclient.middleware._standing import QuotaStanding, named
 from apiclient.middleware._transport import fault_of

@@ -8,14 +8,14 @@ from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, hdrs
 
 from apiclient.middleware._body import head_of
 from apiclient.middleware._call import Call, joined, opened
-from apiclient.middleware._challenge import parse_challenges
 from apiclient.middleware._excerpt import secrets_of, without
 from apiclient.middleware._forbidden import diagnose_403
 from apiclient.middleware._guidance import hint_for, phrase
-from apiclient.middleware._media_type import accepted_types
-from apiclient.middleware._problem import Problem, read_problem
-from apiclient.middleware._retry_after import retry_after
-from apiclient.middleware._text import one_line
+from apiclient.middleware._parsing.challenge import parse_challenges
+from apiclient.middleware._parsing.media_type import accepted_types
+from apiclient.middleware._parsing.problem import Problem, read_problem
+from apiclient.middleware._parsing.retry_after import retry_after
+from apiclient.middleware._parsing.text import one_line
 from apiclient.middleware._unauthorized import hint_401
 from apiclient.middleware.errors import ServerOutcomeUnknown, StatusError
 

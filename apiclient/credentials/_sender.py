@@ -11,7 +11,7 @@ from typing import TypeVar
 import aiohttp
 
 from apiclient.credentials._grants import Outcome, Unavailable, WireRequest, parse_answer
-from apiclient.middleware._retry_after import retry_after
+from apiclient.middleware._parsing.retry_after import retry_after
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from apiclient.middleware._keyed import Keyed
-from apiclient.middleware._rate import Rate
+from apiclient.middleware._parsing.rate import Rate
 from apiclient.middleware.quota_store import Lease
 from apiclient.stores._redis_quota_lua import LEASE, PAUSE
 from apiclient.stores._redis_server import RedisServer, StoreUnavailable

@@ -15,7 +15,7 @@ import apiclient.pipeline as pipelines
 from apiclient.middleware import RateLimit, Retry
 from apiclient.middleware._body import discard, replayable
 from apiclient.middleware._call import joined
-from apiclient.middleware._retry_after import retry_after
+from apiclient.middleware._parsing.retry_after import retry_after
 from apiclient.pipeline import Pipeline
 from apiclient.testing._mock_transport import MockTransport
 

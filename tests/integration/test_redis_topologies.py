@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from apiclient.middleware._rate import Rate
+from apiclient.middleware._parsing.rate import Rate
 from apiclient.shared import Redis
 from apiclient.stores import Draft
 from tests.apiclient.stores.outbox import ORIGIN, intent

@@ -13,7 +13,7 @@ from yarl import URL
 
 from apiclient.middleware import errors
 from apiclient.middleware._error import AnswerError
-from apiclient.middleware._problem import Problem
+from apiclient.middleware._parsing.problem import Problem
 from apiclient.middleware.errors import ApiError, Attempt, RequestSummary, StatusError, redacted
 
 KINDS = sorted(

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apiclient.middleware._challenge import parse_challenges
 from apiclient.middleware._forbidden import diagnose_403
-from apiclient.middleware._problem import read_problem
+from apiclient.middleware._parsing.challenge import parse_challenges
+from apiclient.middleware._parsing.problem import read_problem
 from apiclient.middleware.errors import Banned, Forbidden, PermissionMissing, ScopeMissing, WrongEndpoint
 
 

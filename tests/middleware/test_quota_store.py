@@ -4,7 +4,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from apiclient.middleware._rate import Rate
+from apiclient.middleware._parsing.rate import Rate
 from apiclient.middleware.errors import RateLimited
 from apiclient.middleware.quota_store import Lease
 from apiclient.middleware.rate_limit import RateLimit

@@ -10,7 +10,7 @@ from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, web
 
 from apiclient.middleware import RateLimit
 from apiclient.middleware._call import calling
-from apiclient.middleware._rate import Rate
+from apiclient.middleware._parsing.rate import Rate
 from apiclient.middleware.errors import RateLimited
 from apiclient.testing import FixedWindow, QuotaServer, SlidingLog
 from tests.conftest import Peer

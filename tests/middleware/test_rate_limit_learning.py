@@ -10,8 +10,8 @@ import pytest
 from aiohttp import ClientResponse, web
 
 from apiclient.middleware import RateLimit
-from apiclient.middleware._pacer_lesson import Lesson
-from apiclient.middleware._quota import Quota
+from apiclient.middleware._pacing.lesson import Lesson
+from apiclient.middleware._parsing.quota import Quota
 from apiclient.testing import FixedWindow
 from apiclient.testing._models import Verdict
 from tests.conftest import Peer

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from apiclient.middleware._challenge import parse_challenges
-from apiclient.middleware._problem import read_problem
+from apiclient.middleware._parsing.challenge import parse_challenges
+from apiclient.middleware._parsing.problem import read_problem
 from apiclient.middleware._unauthorized import hint_401
 from apiclient.middleware.credential import Token
 

@@ -5,9 +5,9 @@ import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
-from apiclient.middleware._pacer import Pacer
-from apiclient.middleware._pacer_slot import OVER, WAITING, Slot
-from apiclient.middleware._quota import Quota
+from apiclient.middleware._pacing.pacer import Pacer
+from apiclient.middleware._pacing.slot import OVER, WAITING, Slot
+from apiclient.middleware._parsing.quota import Quota
 from apiclient.testing import Latency, QuotaServer
 
 

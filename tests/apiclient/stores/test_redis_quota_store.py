@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 import redis.asyncio
 
-from apiclient.middleware._rate import Rate
+from apiclient.middleware._parsing.rate import Rate
 from apiclient.middleware.quota_store import Lease, UsageStore
 from apiclient.middleware.rate_limit import RateLimit
 from apiclient.shared import Redis

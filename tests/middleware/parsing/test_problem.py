@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apiclient.middleware._problem import Problem, read_problem
+from apiclient.middleware._parsing.problem import Problem, read_problem
 from tests.middleware.error_bodies import JSON, PROBLEM, SAMPLES, TEXT, Sample
 
 HUGE = 10_000_000

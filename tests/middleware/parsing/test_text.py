@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apiclient.middleware._text import decoded, one_line
+from apiclient.middleware._parsing.text import decoded, one_line
 
 HUGE = 10_000_000
 

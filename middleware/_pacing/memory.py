@@ -4,8 +4,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, cast
 
-from apiclient.middleware._pacer_lesson import Lesson
-from apiclient.middleware._rate import Rate
+from apiclient.middleware._pacing.lesson import Lesson
+from apiclient.middleware._parsing.rate import Rate
 
 _LARGEST_ROUND = 1000
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apiclient.middleware._structured import Item, dictionary, items
+from apiclient.middleware._parsing.structured import Item, dictionary, items
 
 
 @pytest.mark.parametrize(

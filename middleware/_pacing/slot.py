@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, Final
 
-from apiclient.middleware._pacer_ramp import Ramp
+from apiclient.middleware._pacing.ramp import Ramp
 
 # The states of a slot; plain integers, since they are compared several times for every request.
 WAITING: Final = 0

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Collection, Sequence
 
-from apiclient.middleware._pacer_meter import Meter
-from apiclient.middleware._pacer_ramp import Pace, Ramp, RoundTrip
-from apiclient.middleware._pacer_slot import Slot
+from apiclient.middleware._pacing.meter import Meter
+from apiclient.middleware._pacing.ramp import Pace, Ramp, RoundTrip
+from apiclient.middleware._pacing.slot import Slot
 
 _LONGEST_PATIENCE = 400
 _WIDE = 64

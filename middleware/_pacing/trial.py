@@ -1,6 +1,6 @@
 """Has a limit that was learned long ago grown since?"""
 
-from apiclient.middleware._pacer_meter import Meter
+from apiclient.middleware._pacing.meter import Meter
 
 _FIRST_AFTER = 20
 _AT_MOST_AFTER = 10_000

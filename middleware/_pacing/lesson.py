@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-from apiclient.middleware._quota import Quota
+from apiclient.middleware._parsing.quota import Quota
 
 # Windows that people configure, in seconds: a reset seen in the middle of one tells which it is.
 _USUAL = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21_600, 43_200, 86_400)

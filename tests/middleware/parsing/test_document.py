@@ -2,7 +2,15 @@ from typing import Any
 
 import pytest
 
-from apiclient.middleware._document import code_of, error_lines, extensions, members_of, sources_of, status_of, trace_id
+from apiclient.middleware._parsing.document import (
+    code_of,
+    error_lines,
+    extensions,
+    members_of,
+    sources_of,
+    status_of,
+    trace_id,
+)
 
 
 def code(document: dict[str, Any]) -> str | None:

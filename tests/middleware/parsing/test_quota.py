@@ -7,8 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from apiclient.middleware._quota import MAX_LIMIT, Quota, read_headers, read_text
-from apiclient.middleware._rate import YEAR
+from apiclient.middleware._parsing.quota import MAX_LIMIT, Quota, read_headers, read_text
+from apiclient.middleware._parsing.rate import YEAR
 
 WALL = 1_795_341_600.0  # Sun, 22 Nov 2026 10:00:00 GMT
 DATE = "Sun, 22 Nov 2026 10:00:00 GMT"

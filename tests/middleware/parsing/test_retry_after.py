@@ -6,8 +6,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from apiclient.middleware._rate import YEAR
-from apiclient.middleware._retry_after import moment, retry_after, server_time
+from apiclient.middleware._parsing.rate import YEAR
+from apiclient.middleware._parsing.retry_after import moment, retry_after, server_time
 
 WALL = 1_795_341_600.0  # Sun, 22 Nov 2026 10:00:00 GMT
 HUGE = 10_000_000

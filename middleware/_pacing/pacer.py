@@ -5,15 +5,15 @@ from collections.abc import Iterable, MutableMapping
 from enum import StrEnum
 from typing import Any
 
-from apiclient.middleware._pacer_caution import Caution, Refusal
-from apiclient.middleware._pacer_ledger import Ledger
-from apiclient.middleware._pacer_lesson import Lesson, lesson
-from apiclient.middleware._pacer_meter import Meter
-from apiclient.middleware._pacer_ramp import Ramp
-from apiclient.middleware._pacer_slot import GRANTED, OVER, SENT, WAITING, Queue, Slot
-from apiclient.middleware._pacer_trial import Trial
-from apiclient.middleware._quota import Quota
-from apiclient.middleware._rate import Rate
+from apiclient.middleware._pacing.caution import Caution, Refusal
+from apiclient.middleware._pacing.ledger import Ledger
+from apiclient.middleware._pacing.lesson import Lesson, lesson
+from apiclient.middleware._pacing.meter import Meter
+from apiclient.middleware._pacing.ramp import Ramp
+from apiclient.middleware._pacing.slot import GRANTED, OVER, SENT, WAITING, Queue, Slot
+from apiclient.middleware._pacing.trial import Trial
+from apiclient.middleware._parsing.quota import Quota
+from apiclient.middleware._parsing.rate import Rate
 
 # Where a refusal says neither for how long nor by which limit.
 _GUESSED_PERIOD = 1.0

@@ -13,9 +13,19 @@ from typing import Final, NamedTuple
 
 from multidict import istr
 
-from apiclient.middleware._rate import AMOUNT, DURATION, MAX_LIMIT, UNIT, UNIT_SECONDS, YEAR, Rate, rate_in, seconds
-from apiclient.middleware._retry_after import Fields, any_case, field, moment, server_time
-from apiclient.middleware._structured import Item, Value, dictionary, items
+from apiclient.middleware._parsing.rate import (
+    AMOUNT,
+    DURATION,
+    MAX_LIMIT,
+    UNIT,
+    UNIT_SECONDS,
+    YEAR,
+    Rate,
+    rate_in,
+    seconds,
+)
+from apiclient.middleware._parsing.retry_after import Fields, any_case, field, moment, server_time
+from apiclient.middleware._parsing.structured import Item, Value, dictionary, items
 
 __all__ = ["MAX_LIMIT", "Quota", "Rate", "read_headers", "read_text"]
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apiclient.middleware._quota import Rate
-from apiclient.middleware._rate import MAX_LIMIT, YEAR, rate_in, seconds
+from apiclient.middleware._parsing.quota import Rate
+from apiclient.middleware._parsing.rate import MAX_LIMIT, YEAR, rate_in, seconds
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Final, Protocol, cast
 
 from multidict import CIMultiDict, istr
 
-from apiclient.middleware._rate import YEAR
+from apiclient.middleware._parsing.rate import YEAR
 
 _LONGEST_FIELD: Final = 128
 _RETRY_AFTER: Final = istr("Retry-After")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apiclient.middleware._challenge import Challenge, parse_challenges
+from apiclient.middleware._parsing.challenge import Challenge, parse_challenges
 
 HUGE = 10_000_000
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable, MutableMapping
 from operator import attrgetter
 from typing import Any
 
-from apiclient.middleware._pacer_lesson import Lesson
-from apiclient.middleware._pacer_meter import Meter
-from apiclient.middleware._pacer_ramp import RoundTrip
-from apiclient.middleware._pacer_slot import SENT, Slot
-from apiclient.middleware._rate import Rate
+from apiclient.middleware._pacing.lesson import Lesson
+from apiclient.middleware._pacing.meter import Meter
+from apiclient.middleware._pacing.ramp import RoundTrip
+from apiclient.middleware._pacing.slot import SENT, Slot
+from apiclient.middleware._parsing.rate import Rate
 
 _REMEMBERED = 4096
 _PAST = Slot()

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apiclient.middleware._pacer import Pacer
-from apiclient.middleware._pacer_lesson import Lesson
-from apiclient.middleware._pacer_meter import Meter
-from apiclient.middleware._pacer_slot import OVER, Queue, Slot
-from apiclient.middleware._quota import Quota
-from apiclient.middleware._rate import Rate
+from apiclient.middleware._pacing.lesson import Lesson
+from apiclient.middleware._pacing.meter import Meter
+from apiclient.middleware._pacing.pacer import Pacer
+from apiclient.middleware._pacing.slot import OVER, Queue, Slot
+from apiclient.middleware._parsing.quota import Quota
+from apiclient.middleware._parsing.rate import Rate
 from apiclient.testing._models import (
     NETWORKS,
     FixedWindow,

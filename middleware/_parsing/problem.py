@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Final, cast
 from urllib.parse import parse_qsl
 
-from apiclient.middleware._document import (
+from apiclient.middleware._parsing.document import (
     LONGEST_LINE,
     LONGEST_NAME,
     MEMBERS,
@@ -29,7 +29,7 @@ from apiclient.middleware._document import (
     status_of,
     trace_id,
 )
-from apiclient.middleware._text import decoded, one_line
+from apiclient.middleware._parsing.text import decoded, one_line
 
 _LONGEST_BODY: Final = 65_536
 _LONGEST_TEXT: Final = 2000

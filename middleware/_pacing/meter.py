@@ -4,7 +4,7 @@ import heapq
 import math
 from collections import deque
 
-from apiclient.middleware._pacer_slot import SENT, Slot
+from apiclient.middleware._pacing.slot import SENT, Slot
 
 _FINE = 4096
 

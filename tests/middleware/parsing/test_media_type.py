@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apiclient.middleware._media_type import (
+from apiclient.middleware._parsing.media_type import (
     JSON,
     Action,
     Shape,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Final, cast
 
-from apiclient.middleware._text import one_line
+from apiclient.middleware._parsing.text import one_line
 
 LONGEST_LINE: Final = 500
 LONGEST_NAME: Final = 128

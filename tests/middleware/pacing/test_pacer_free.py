@@ -1,9 +1,9 @@
 import random
 
-from apiclient.middleware._pacer import Pacer
-from apiclient.middleware._pacer_ledger import Ledger
-from apiclient.middleware._quota import Quota
-from apiclient.middleware._rate import Rate
+from apiclient.middleware._pacing.ledger import Ledger
+from apiclient.middleware._pacing.pacer import Pacer
+from apiclient.middleware._parsing.quota import Quota
+from apiclient.middleware._parsing.rate import Rate
 from apiclient.testing import Latency, TokenBucket
 from tests.middleware.wire import Wire
 

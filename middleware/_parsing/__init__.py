@@ -1,0 +1,1 @@
+"""What a server writes, read without trusting it: headers, problem documents, quotas in prose. Pure machines."""
