@@ -26,9 +26,12 @@ class Lane:
         loop: Has the clock and the timer.
         remember: Called with what was learned, when there is news.
         leases: Where other processes draw from the same quota: this one's share.
+
+    Attributes:
+        listen_at: When to read again what accepting answers state; infinite where nothing is to be learned.
     """
 
-    __slots__ = ("_listen_at", "_loop", "_remember", "_timer", "_timer_at", "leases", "pacer", "time")
+    __slots__ = ("_loop", "_remember", "_timer", "_timer_at", "leases", "listen_at", "pacer", "time")
 
     def __init__(
         self,
@@ -39,7 +42,7 @@ class Lane:
     ) -> None:
         self.pacer = pacer
         self.leases = leases
-        self._listen_at = -math.inf
+        self.listen_at = -math.inf if pacer.learn else math.inf
         self.time: Callable[[], float] = loop.time
         self._loop = loop
         self._remember = remember
@@ -130,10 +133,10 @@ class Lane:
 
     def listens(self, now: float) -> bool:
         """Return whether it is time to read again what accepting answers state: often enough, and not each time."""
-        if now < self._listen_at:
+        if now < self.listen_at:
             return False
         meters = self.pacer.meters
-        self._listen_at = now + (min(meter.period for meter in meters) / 20 if meters else self.pacer.hush)
+        self.listen_at = now + (min(meter.period for meter in meters) / 20 if meters else self.pacer.hush)
         return True
 
     def sent(self, slot: Slot) -> None:

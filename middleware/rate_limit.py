@@ -121,19 +121,23 @@ class RateLimit:
             return await opened(self, request, handler)
         lane = self._lane(call)
         pacer = lane.pacer
-        now = call.time()
-        if not pacer.free(now):
+        now, cost, meters = call.time(), call.cost, pacer.meters
+        if (meters and lane.leases is not None) or not pacer.free(now, cost):
             return await self._paced(lane, call, request, handler)
-        whole = replayable(request)
-        pacer.passing += 1
+        whole = not request.body or replayable(request)
+        pacer.passing += cost
         try:
             response = await handler(request)
+        except BaseException:
+            # It may have been counted.
+            pacer.lost(call.time(), cost, meters)
+            raise
         finally:
-            pacer.passing -= 1
-        if response.status < 400 and not lane.listens(now):
-            pacer.passed(now)
+            pacer.passing -= cost
+        if response.status < 400 and now < lane.listen_at:
+            pacer.passed(now, call.time(), cost, meters)
             return response
-        slot = pacer.adopt(now, call.cost)
+        slot = pacer.adopt(now, cost)
         if self._settled(lane, slot, response):
             return response
         return await self._persist(lane, slot, call, request, handler, response=response, began=now, whole=whole)
@@ -273,7 +277,7 @@ class RateLimit:
         try:
             if response.status >= 400 and reading.refused(response):
                 return False
-            listens = reading.learn and lane.listens(lane.time())
+            listens = lane.listens(lane.time())
             lane.over(slot, answered=True, quotas=reading.quotas(response) if listens else ())
         except BaseException:
             response.close()

@@ -30,7 +30,7 @@ class Ledger:
         begun: When the first slot was granted.
         flights: Slots granted and not over, in order.
         meters: What is counted, one for each rate.
-        passing: Requests under way without a slot.
+        passing: Units under way without a slot.
         recent: When the requests left that were accepted lately.
         trip: The round trips.
     """
@@ -59,9 +59,23 @@ class Ledger:
             meter.room(now, meter.limit)
         return any(meter.used for meter in self.meters)
 
-    def passed(self, sent: float) -> None:
-        """Note that a request which left freely at *sent* was accepted."""
+    def passed(self, sent: float, over: float, cost: int, meters: Iterable[Meter]) -> None:
+        """Note that a request of *cost* which left freely at *sent* was accepted by *over*.
+
+        Args:
+            sent: Seconds.
+            over: Seconds.
+            cost: Units.
+            meters: Those that there were when it left; one found since has counted it already.
+        """
         self.recent.append(sent)
+        for meter in meters:
+            meter.count(cost, over - self.trip.least)
+
+    def lost(self, over: float, cost: int, meters: Iterable[Meter]) -> None:
+        """Note that a request of *cost* which left freely was over by *over*, and nobody knows whether it counts."""
+        for meter in meters:
+            meter.count(cost, over)
 
     def late(self, meter: Meter, slot: Slot, took: float) -> float:
         """Return how much of a round trip may have passed before the server counted the request."""

@@ -7,6 +7,8 @@ from collections import deque
 from apiclient.middleware._pacing.slot import SENT, Slot
 
 _FINE = 4096
+# A limit below this is used with care from the first request on.
+_MANY = 100
 
 
 class Meter:
@@ -23,6 +25,7 @@ class Meter:
     Attributes:
         margin: Seconds kept beyond the period, against clock drift and jitter.
         slack: Most seconds of lateness that are charged.
+        ample: Units that may be held while single ones need not be followed.
         used: Units held now.
         learned: Whether a server said so, rather than the user.
         fixed: Whether the server is known to count windows from the first request in them.
@@ -31,7 +34,8 @@ class Meter:
     """
 
     __slots__ = (
-        "__weakref__", "_costs", "_expired", "_flying", "_grain", "_times", "exact", "fixed", "floor", "learned",
+        "__weakref__", "_coarse", "_costs", "_expired", "_flying", "_grain", "_times", "ample", "exact", "fixed",
+        "floor", "learned",
         "limit", "margin", "period", "shared", "slack", "used",
     )  # fmt: skip
 
@@ -63,6 +67,8 @@ class Meter:
         self.slack = 0.02 * period
         # Beyond a few thousand slots, times are rounded up to a thousandth of the period and counted together.
         self._grain = 0.0 if limit <= _FINE else period / 1024
+        self._coarse = period / 256
+        self.ample = limit // 2 if limit >= _MANY else 0
 
     def room(self, now: float, cost: int) -> float:
         """Return *now* if *cost* units are free, else when to look again: infinite before a slot is sent or over."""
@@ -109,6 +115,19 @@ class Meter:
             costs[anchor] += slot.cost
         else:
             costs[anchor] = slot.cost
+            heapq.heappush(times, anchor)
+
+    def count(self, units: int, anchor: float) -> None:
+        """Hold *units* until one period after *anchor*, and somewhat longer: there is ample room."""
+        times, costs = self._times, self._costs
+        if times and times[0] <= anchor - self.period - self.margin:
+            self.used -= costs.pop(heapq.heappop(times))
+        anchor = math.ceil(anchor / self._coarse) * self._coarse
+        self.used += units
+        if anchor in costs:
+            costs[anchor] += units
+        else:
+            costs[anchor] = units
             heapq.heappush(times, anchor)
 
     def free(self, slot: Slot) -> None:

@@ -20,6 +20,8 @@ _GUESSED_PERIOD = 1.0
 _HUSH = 0.05
 # A header on a success is not believed to mean a longer pause than this, in seconds.
 _LONGEST_HALT = 3600.0
+# Round trips after which the time that a request needs to arrive is known well enough for a coarse count.
+_KNOWN = 16
 # A bucket shared with other keys may get room without a word from this one.
 _LOOK_AGAIN = 0.05
 
@@ -50,7 +52,7 @@ class Pacer(Ledger):
         news: Whether something was learned since this was last reset.
     """
 
-    __slots__ = ("_bound", "_caution", "_epoch", "_refusal", "_trial", "gate", "learn", "news", "queue")
+    __slots__ = ("_ample_from", "_bound", "_caution", "_epoch", "_refusal", "_trial", "gate", "learn", "news", "queue")
 
     def __init__(
         self,
@@ -66,6 +68,7 @@ class Pacer(Ledger):
         self.gate = -math.inf
         self.queue = Queue()
         self.news = False
+        self._ample_from = -math.inf
         self._bound = False
         self._epoch = 0
         self._trial = Trial()
@@ -104,10 +107,23 @@ class Pacer(Ledger):
         """Return whether forgetting it at *now* would let requests through that the quota has no room for."""
         return bool(self.queue) or self.gate > now or self.holds(now)
 
-    def free(self, now: float) -> bool:
-        """Return whether a request may leave at *now* without a slot; then count it in ``passing`` while it does."""
-        if self.meters or self.queue.live or self.gate > now:
+    def free(self, now: float, cost: int = 1) -> bool:
+        """Return whether a request may leave at *now* without a slot: nothing is known, or there is ample room.
+
+        Then add its *cost* to ``passing`` while it is under way, and call ``passed`` when it is over.
+        """
+        if self.queue.live or self.gate > now:
             return False
+        meters = self.meters
+        if meters:
+            if now < self._ample_from or self.trip.count < _KNOWN or self._refusal is not None:
+                return False
+            units = self.passing + cost
+            for meter in meters:
+                if not meter.ample or meter.shared:
+                    return False
+                if meter.used + units > meter.ample and meter.room(now, meter.limit - meter.ample + units) > now:
+                    return False
         return self.passing < self._caution.free
 
     def adopt(self, sent: float, cost: int) -> Slot:
@@ -310,6 +326,7 @@ class Pacer(Ledger):
             if room > when:
                 when = room
                 self._bound = True
+                self._ample_from = now + 8 * meter.period
         if when > now or self._caution.calm:
             return when
         return self._caution.room(now, self.trip, len(self.flights))

@@ -40,6 +40,7 @@ class Wire:
         self.arrivals: list[float] = []
         self.granted: list[int] = []
         self.done: list[int] = []
+        self.free = 0
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._counter = itertools.count()
         self._idle = 0
@@ -54,6 +55,9 @@ class Wire:
         """Let request *number* ask for its slot at *time*."""
 
         def asks() -> None:
+            if self.pacer.free(self.now, cost):
+                self._passes(number, cost)
+                return
             slot = self.pacer.take(self.now, cost)
             if slot is None:
                 slot = Slot(cost, priority)
@@ -107,6 +111,36 @@ class Wire:
         else:
             connect = self.network.connect()
         self.at(self.now + connect, lambda: self._sends(number, slot))
+
+    def _passes(self, number: int, cost: int) -> None:
+        """Let a request through without a slot, as the shell does."""
+        pacer, began, meters = self.pacer, self.now, self.pacer.meters
+        self.granted.append(number)
+        self.free += 1
+        pacer.passing += cost
+
+        def arrives() -> None:
+            answer = self.server.arrive(self.now)
+            self.arrivals.append(self.now)
+            work = self.network.work() if answer.accepted else 0.0
+            self.at(self.now + work + self.network.way(), lambda: over(answer.accepted, answer.retry_after))
+
+        def over(accepted: bool, retry_after: float | None) -> None:  # noqa: FBT001 - one of two
+            pacer.passing -= cost
+            if accepted:
+                self._idle += 1
+                self.done.append(number)
+                pacer.passed(began, self.now, cost, meters)
+                self._pump()
+            else:
+                self._refused(number, pacer.adopt(began, cost), retry_after)
+
+        connect = 0.0
+        if self._idle:
+            self._idle -= 1
+        else:
+            connect = self.network.connect()
+        self.at(self.now + connect + self.network.way(), arrives)
 
     def _sends(self, number: int, slot: Slot) -> None:
         if slot.state == OVER:
