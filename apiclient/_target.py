@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote, unquote
 
 from yarl import URL
@@ -14,6 +14,8 @@ from apiclient.middleware.errors import InvalidRequest
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f\\]")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+# Quoting would leave it as it is, and it is no dot segment.
+_PLAIN = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*")
 _SPLIT = re.compile(r"\{([^{}]*)\}")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -27,13 +29,14 @@ class Target:
         key: ``(origin, endpoint)``.
     """
 
-    __slots__ = ("_authority", "_literals", "_names", "_scheme", "_template", "_url", "endpoint", "key")
+    __slots__ = ("_authority", "_head", "_names", "_rest", "_scheme", "_template", "_url", "endpoint", "key")
 
     def __init__(self, base: URL, method: str, template: str, templates: Templates) -> None:
         if _TOKEN.fullmatch(method) is None:
             raise InvalidRequest("the method must be a token such as GET (value not shown)")
         path, _, query = template.partition("?")
-        self._names = parameters_of(path)
+        names = parameters_of(path)
+        self._names = dict.fromkeys(names).keys()
         self._template = template
         literals = _SPLIT.split(path)[::2]
         _refuse_unsafe(template, path)
@@ -49,9 +52,10 @@ class Target:
             literals[0] = "/" + literals[0]
         self._scheme, self._authority = base.scheme, base.raw_authority
         # What the caller writes literally may hold spaces or letters beyond ASCII: quoted here, once.
-        self._literals = [_quoted(part) for part in literals]
-        self._literals[0] = prefix + self._literals[0]
-        self._url = None if self._names else self._at(self._literals[0], _quoted(query))
+        head, *rest = map(_quoted, literals)
+        self._head = prefix + head
+        self._rest = tuple(zip(names, rest, strict=True))
+        self._url = None if self._names else self._at(self._head, _quoted(query))
 
     def __repr__(self) -> str:
         return f"Target({self.endpoint!r})"
@@ -65,16 +69,20 @@ class Target:
         if self._url is not None and not parameters:
             return self._url
         given: Mapping[str, Any] = parameters if parameters is not None else {}
-        unknown = [name for name in given if name not in self._names]
-        if unknown:
-            known = ", ".join(self._names) if self._names else "none"
-            raise InvalidRequest(f"path {self._template!r} has no parameter {unknown[0]!r}; it has: {known}")
-        parts = [self._literals[0]]
-        for name, literal in zip(self._names, self._literals[1:], strict=True):
-            if name not in given:
-                raise InvalidRequest(f"path {self._template!r} needs the parameter {name!r}; give it in path_params=")
-            parts += (segment_of(name, given[name]), literal)
-        return self._at("".join(parts))
+        if given.keys() != self._names:
+            self._refuse(given)
+        path = self._head
+        for name, literal in self._rest:
+            path += segment_of(name, given[name]) + literal
+        return self._at(path)
+
+    def _refuse(self, given: Mapping[str, Any]) -> NoReturn:
+        for name in given:
+            if name not in self._names:
+                known = ", ".join(self._names) if self._names else "none"
+                raise InvalidRequest(f"path {self._template!r} has no parameter {name!r}; it has: {known}")
+        name = next(name for name in self._names if name not in given)
+        raise InvalidRequest(f"path {self._template!r} needs the parameter {name!r}; give it in path_params=")
 
     def _at(self, path: str, query: str = "") -> URL:
         # Scheme and authority are the base URL's by construction, whatever the path holds.
@@ -88,6 +96,8 @@ def segment_of(name: str, value: Any) -> str:
         InvalidRequest: It is empty, None, ``.`` or ``..``, or has a control character; the value is not shown.
     """
     text = "" if value is None else str(value)
+    if _PLAIN.fullmatch(text):
+        return text
     if not text:
         raise InvalidRequest(f"path parameter {name!r} is empty")
     if unquote(text) in {".", ".."}:

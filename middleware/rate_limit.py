@@ -1,6 +1,7 @@
 """Use the whole quota of each endpoint, and never exceed it."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from typing import Any, cast
@@ -101,6 +102,9 @@ class RateLimit:
         self._reading = Reading(learn, frozenset(statuses), frozenset(also), read, now)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lanes: Keyed[Hashable, _Place] = Keyed(_Place, capacity=capacity)
+        self._last: Hashable = None
+        self._again = -math.inf
+        self._found: Lane | None = None
         self._memory = Memory(now, capacity=capacity)
         self._memory.load({} if learned is None else learned)
         self._buckets: WeakValueDictionary[Any, Meter] = WeakValueDictionary()
@@ -119,9 +123,10 @@ class RateLimit:
         call = joined()
         if call is None:
             return await opened(self, request, handler)
-        lane = self._lane(call)
+        now, cost = call.time(), call.cost
+        lane = self._lane(call, now)
         pacer = lane.pacer
-        now, cost, meters = call.time(), call.cost, pacer.meters
+        meters = pacer.meters
         if (meters and lane.leases is not None) or not pacer.free(now, cost):
             return await self._paced(lane, call, request, handler)
         whole = not request.body or replayable(request)
@@ -218,12 +223,15 @@ class RateLimit:
         place = self._lanes.peek(key if group is None else (key[0], group, None))
         return None if place is None else place.lane
 
-    def _lane(self, call: Call) -> Lane:
+    def _lane(self, call: Call, now: float) -> Lane:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             if self._loop is not None:
                 raise RuntimeError("this RateLimit belongs to another event loop: make one for each loop")
             self._loop = loop
+        found = self._found
+        if found is not None and call.key is self._last and now < self._again and call.credential is None:
+            return found
         key: Hashable = call.key
         if self._key is not None:
             key = self._key(call)
@@ -231,9 +239,14 @@ class RateLimit:
             key = (call.key[0], self._groups[call.endpoint], call.credential)
         elif call.credential is not None:
             key = (key, call.credential)
-        place = self._lanes.get(key, call.time())
+        place = self._lanes.get(key, now)
         if place.lane is None:
             place.lane = self._opened(call, key, loop)
+        if key is call.key:
+            # Kept at hand for a second: nearly always that of the next request too.
+            self._last, self._again, self._found = key, now + 1.0, place.lane
+        else:
+            self._last = None
         return place.lane
 
     def _opened(self, call: Call, key: Hashable, loop: asyncio.AbstractEventLoop) -> Lane:

@@ -141,3 +141,8 @@ def test_a_header_value_is_text() -> None:
     """A number is refused with the header's name, before aiohttp fails on it."""
     with pytest.raises(InvalidRequest, match="'X-A' must be text"):
         checked_headers({"X-A": 7})
+
+
+def test_a_parameter_may_stand_twice() -> None:
+    """Given once, it goes to both places."""
+    assert str(target("/a/{id}/b/{id}/c").url({"id": 7})) == f"{BASE}/a/7/b/7/c"
