@@ -1,6 +1,7 @@
 """What may be sent twice, what must be released, and how much of an answer is read."""
 
 import asyncio
+import sys
 from typing import Any
 
 import aiohttp
@@ -127,6 +128,7 @@ def cap(response: ClientResponse, limit: int | None) -> None:
             )
     elif limit is not None and response.content_length is not None and response.content_length <= limit:
         return
-    if limit is not None:
-        # aiohttp offers no limit of its own: readers are given a stream that has one.
-        response.content = CappedStream(response, limit)  # type: ignore[assignment]
+    if limit is not None or not (hdrs.CONTENT_LENGTH in headers or hdrs.TRANSFER_ENCODING in headers):
+        # aiohttp offers no limit of its own, and where only the connection's end ends a body, does not say how that
+        # ended: readers are given a stream that does.
+        response.content = CappedStream(response, sys.maxsize if limit is None else limit)  # type: ignore[assignment]

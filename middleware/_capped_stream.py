@@ -62,6 +62,7 @@ class CappedStream:
             async for block in self._stream.iter_any():
                 blocks.append(block)
                 self._taken(block)
+            self._taken(b"")
         except BodyTooLarge as error:
             error.partial = b"".join(blocks)[: self._limit]  # type: ignore[attr-defined]
             raise
@@ -95,6 +96,9 @@ class CappedStream:
         return self._taken(self._stream.read_nowait(n))
 
     def _taken(self, block: bytes) -> bytes:
+        if not block and (broken := self._stream.exception()) is not None:
+            # aiohttp says only before a body's end that the connection broke.
+            raise broken
         self._left -= len(block)
         if self._left < 0:
             self._refuse()
