@@ -10,6 +10,7 @@ from apiclient.middleware._pacing.lesson import Lesson
 from apiclient.middleware._pacing.meter import Meter
 from apiclient.middleware._pacing.ramp import RoundTrip
 from apiclient.middleware._pacing.slot import SENT, Slot
+from apiclient.middleware._parsing.quota import Quota
 from apiclient.middleware._parsing.rate import Rate
 
 _REMEMBERED = 4096
@@ -91,6 +92,22 @@ class Ledger:
             return min(late, meter.slack, 0.001 * meter.period + 2 * trip.excess / meter.limit)
         # Where answers are steady, a late one was late on its way; where they vary, the server was at work.
         return min(late, meter.slack if trip.excess > 0.01 * meter.period else max(meter.slack, 0.1 * meter.period))
+
+    def completed(self, quota: Quota, sent: float) -> Quota:
+        """Return *quota*, stated by the answer to what left at *sent*, with its limit where that can be known.
+
+        Some servers tell what remains, but not of how much: what remains and what they let through is the limit.
+        """
+        if quota.limit is not None or quota.period is None or quota.remaining is None:
+            return quota
+        for meter in self.meters:
+            if meter.period == quota.period:
+                # What was stated, or concluded earlier, is more certain than a sum.
+                return quota._replace(limit=meter.limit)
+        if self.flights:
+            return quota
+        opened = sent - (quota.period if quota.reset is None else max(0.0, quota.period - quota.reset))
+        return quota._replace(limit=quota.remaining + sum(1 for time in self.recent if time >= opened))
 
     def find(self, said: Lesson) -> Meter | None:
         """Return the meter that *said* is about, if it is counted already."""

@@ -33,21 +33,13 @@ class Lesson(NamedTuple):
     shared: tuple[str | None, str] | None = None
 
 
-def lesson(quota: Quota, accepted: int) -> Lesson | None:
-    """Return what *quota* teaches, or None where it leaves the limit or the period open.
-
-    Args:
-        quota: As a server stated it.
-        accepted: Requests of ours that it let through within the stated period, this one included; for servers
-            that tell what remains but not of how much. 0 where that is not known.
-    """
+def lesson(quota: Quota) -> Lesson | None:
+    """Return what *quota* teaches, or None where it leaves the limit or the period open."""
     limit, period, reset = quota.limit, quota.period, quota.reset
     exact = period is not None
     if period is None and limit is not None and reset:
         # A reset further away than a day is no hint but a mistake, or a quota that a refusal will tell of.
         period = next((float(usual) for usual in _USUAL if usual >= reset - 0.5), None)
-    if limit is None and period is not None and quota.remaining is not None and accepted:
-        limit = quota.remaining + accepted
     if limit is None or period is None or limit < 1 or not 0 < period < math.inf:
         return None
     if reset is not None:

@@ -372,10 +372,7 @@ class Pacer(Ledger):
                 if quota.remaining == 0 and quota.reset is not None:
                     self.halt(sent + min(quota.reset, _LONGEST_HALT))
                 continue
-            accepted = 0
-            if quota.limit is None and quota.period is not None and not self.flights:
-                accepted = sum(1 for time in self.recent if time > sent - quota.period)
-            said = lesson(quota, accepted)
+            said = lesson(self.completed(quota, sent))
             if said is None:
                 continue
             meter = self.find(said)

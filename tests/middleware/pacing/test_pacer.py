@@ -265,6 +265,30 @@ def test_what_is_missing_in_headers_is_filled_in(quota: Quota, rate: tuple[int, 
     assert [(meter.limit, meter.period) for meter in pacer.meters] == ([] if rate is None else [rate])
 
 
+def told(pacer: Pacer, now: float, quota: Quota) -> None:
+    """Let a request be accepted at *now* with an answer that states *quota*."""
+    slot = pacer.take(now)
+    assert slot is not None
+    pacer.sent(slot, now)
+    pacer.settle(slot, now + 0.001)
+    pacer.stated(slot, (quota,), now + 0.001)
+
+
+def test_a_new_window_does_not_make_the_limit_larger() -> None:
+    """Five of the last window and four left of this one are no nine, whether the limit was known before or not."""
+    pacer = Pacer()
+    told(pacer, 0.0, Quota(None, 1.0, 4, 1.0, None, None, "aspnetcore"))
+    for _ in range(4):
+        told(pacer, 0.01, Quota(None, 1.0, 4, 0.99, None, None, "aspnetcore"))
+    told(pacer, 1.005, Quota(None, 1.0, 4, 1.0, None, None, "aspnetcore"))
+    assert pacer.lessons == [Lesson(5, 1.0, fixed=True)]
+    pacer = Pacer(first=10)
+    for step in range(5):
+        told(pacer, 0.1 + step / 1000, Quota(None, None, None, None, None, None, "aspnetcore"))
+    told(pacer, 1.01, Quota(None, 1.0, 4, 1.0, None, None, "aspnetcore"))
+    assert pacer.lessons == [Lesson(5, 1.0, fixed=True)]
+
+
 def test_what_others_use_of_the_quota_is_held_back() -> None:
     """Another client has taken three of five: two are left until the reset."""
     pacer = Pacer((Rate(5, per=10.0),))
