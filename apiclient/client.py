@@ -15,7 +15,7 @@ from apiclient._session import check_encrypted, check_transport, open_session
 from apiclient._target import Targets, base_of, checked_headers
 from apiclient._watch import Watch
 from apiclient.batch import BatchResult, Request, run_batch
-from apiclient.middleware import Alert, RateLimit, Retry
+from apiclient.middleware import Alert, CircuitBreaker, Defer, RateLimit, Retry
 from apiclient.middleware._body import cap, read_in_time
 from apiclient.middleware._call import CALL, Call
 from apiclient.middleware._clock import clock_of
@@ -23,7 +23,7 @@ from apiclient.middleware._endpoint import Templates
 from apiclient.middleware._events import EventLog
 from apiclient.middleware._transport import transport_error
 from apiclient.middleware.credential import Credential
-from apiclient.middleware.errors import ApiError
+from apiclient.middleware.errors import ApiError, InvalidRequest
 from apiclient.middleware.intent import Intent
 from apiclient.options import CallOptions, DeferOptions, specify
 from apiclient.outbox import Outbox, Ticket
@@ -158,6 +158,8 @@ class ApiClient:
         )
         if shared is not None:
             self._pipeline = self._pipeline.replace(RateLimit, RateLimit(store=shared.quotas))
+            if shared.breaker_hints:
+                self._pipeline = self._pipeline.replace(CircuitBreaker, CircuitBreaker(hints=shared.hints))
             shared.attach()
             share = getattr(credentials, "share", None)
             if share is not None:
@@ -302,10 +304,10 @@ class ApiClient:
         return self._targets.get(method.upper(), path).key
 
     def paginate(
-        self, path: str, *, following: Next = by_link, limit: int | None = None, **options: Any
+        self, path: str, *, following: Next = by_link, limit: int | None = None, prefetch: int = 0, **options: Any
     ) -> AsyncIterator[ClientResponse]:
         """Yield the pages of a list; see ``apiclient.pagination.run_paginate``."""
-        return run_paginate(self.get, self._base, path, following=following, limit=limit, **options)
+        return run_paginate(self.get, self._base, path, following=following, limit=limit, prefetch=prefetch, **options)
 
     def explain(
         self, method: str, path: str, outcome: int | BaseException, *, idempotency_key: str | None = None
@@ -346,6 +348,11 @@ class ApiClient:
             pipeline = options.pop("pipeline", None)
             chain = chain if pipeline is None else (pipeline,)
             specify(call, options)
+            if call.defer and chain[0].find(Defer) is None:
+                raise InvalidRequest(
+                    "defer=True, but the pipeline has no Defer: nothing would be kept",
+                    hint="Give the client outbox=..., and list Defer(outbox) in a pipeline of your own",
+                )
         return await self._exchange(call, chain, options)
 
     async def defer(self, method: str, path: str, **options: Unpack[DeferOptions]) -> Ticket:

@@ -4,15 +4,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from apiclient.stores._redis_server import RedisServer
+from apiclient.stores.redis_hint_store import RedisHintStore
 from apiclient.stores.redis_outbox_store import RedisOutboxStore
-from apiclient.stores.redis_quota_store import RedisQuotaStore, Unreachable
+from apiclient.stores.redis_queue_store import RedisQueueStore
+from apiclient.stores.redis_quota_store import WORKERS, RedisQuotaStore, Unreachable
 from apiclient.stores.redis_token_store import RedisTokenStore
 
 
 class Redis:
-    """A Valkey or Redis server that processes share quotas, tokens and an outbox through.
+    """A Valkey or Redis server that processes share quotas, tokens, an outbox and the lines of a batch through.
 
-    ``ApiClient(..., shared=Redis(...))`` shares quotas and tokens; ``outbox()`` goes to an ``Outbox`` as its store.
+    ``ApiClient(..., shared=Redis(...))`` shares quotas and tokens; ``outbox()`` goes to an ``Outbox`` as its store;
+    ``queue()`` is what ``apiclient batch --queue`` takes lines from.
     Needs the extra: ``apiclient-middleware[redis]``.
 
     Args:
@@ -24,14 +27,18 @@ class Redis:
         cooldown: Seconds for which a server that failed is not asked again; the half to the whole of it is waited.
         unreachable: What the limiter does meanwhile: ``"share"``: each process goes by its part of the limit;
             ``"refuse"``: nothing leaves, and calls end as ``RateLimited``.
-        workers: Processes assumed until the server has said how many there are.
-        patience: Most seconds of an operation on tokens or the outbox.
+        workers: Processes that share a quota, as one assumes that has never reached the server.
+        patience: Most seconds of an operation on tokens, the outbox or a queue.
         token_keys: Fernet keys that tokens are encrypted with, the newest first; see ``RedisTokenStore``.
+        breaker_hints: Whether a client's circuit breaker tells the other processes that a circuit opened here, and
+            needs less evidence of its own where another process told so.
         **options: Passed on to redis-py: ``ssl_ca_certs``, ``username``, ``password``, ``max_connections``...
 
     Attributes:
         quotas: For ``RateLimit(store=...)``.
         tokens: For ``ClientCredentials(store=...)`` and ``RefreshToken(store=...)``.
+        hints: For ``CircuitBreaker(hints=...)``.
+        breaker_hints: As given.
 
     Raises:
         ImportError: redis-py is not installed.
@@ -46,9 +53,10 @@ class Redis:
         timeout: float = 0.25,
         cooldown: float = 1.0,
         unreachable: Unreachable = "share",
-        workers: int = 1,
+        workers: int = WORKERS,
         patience: float = 5.0,
         token_keys: Sequence[str | bytes] = (),
+        breaker_hints: bool = False,
         **options: Any,
     ) -> None:
         if not patience > 0:
@@ -62,7 +70,9 @@ class Redis:
         self._slow = RedisServer(url, timeout=patience, cooldown=cooldown, options=options)
         self._users = 0
         self.quotas = RedisQuotaStore(self._quick, namespace=namespace, unreachable=unreachable, workers=workers)
-        self.tokens = RedisTokenStore(self._slow, namespace=namespace, keys=token_keys)
+        self.tokens = RedisTokenStore(self._slow, namespace=namespace, keys=token_keys, patience=patience)
+        self.hints = RedisHintStore(self._quick, namespace=namespace)
+        self.breaker_hints = breaker_hints
 
     def __repr__(self) -> str:
         return f"Redis({repr(self._quick)!r}, namespace={self._namespace!r})"
@@ -78,6 +88,10 @@ class Redis:
             patience=self._patience,
         )
 
+    def queue(self, name: str = "default", *, lease: float = 30.0) -> RedisQueueStore:
+        """Return the queue of a batch called *name*; see ``RedisQueueStore`` for the options."""
+        return RedisQueueStore(self._slow, namespace=self._namespace, name=name, lease=lease, patience=self._patience)
+
     def attach(self) -> None:
         """Note that one more client uses it."""
         self._users += 1
@@ -90,5 +104,6 @@ class Redis:
 
     async def aclose(self) -> None:
         """Close this event loop's connections; the next operation opens new ones."""
+        await self.hints.aclose()
         await self._quick.aclose()
         await self._slow.aclose()

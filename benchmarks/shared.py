@@ -21,6 +21,7 @@ from yarl import URL
 
 from apiclient.middleware._call import Call
 from apiclient.middleware._leases import Leases
+from apiclient.middleware._pacing.pacer import Pacer
 from apiclient.middleware._parsing.rate import Rate
 from apiclient.shared import Redis
 
@@ -33,12 +34,12 @@ Contender = tuple[Acquire, Callable[[], Awaitable[Any]]]
 async def leased(url: str) -> Contender:
     shared = Redis(url, namespace="leased")
     loop = asyncio.get_running_loop()
-    leases = Leases(shared.quotas, "k", timeout=1.0, rates=lambda: RATES, waiting=lambda: 0)
+    leases = Leases(shared.quotas, "k", Pacer(RATES), timeout=1.0)
     call = Call("GET", "GET /", key=("", "GET /"), url=URL("http://api.test/"), time=loop.time)
 
     async def acquire() -> None:
         # What RateLimit does for each request: take, wait only where there is nothing, and report the use.
-        if not leases.take(loop.time(), 1):
+        if not leases.take(call, 1):
             await leases.permit(call, 1, longest=60.0)
         leases.landed(1, 0.0)
 

@@ -17,7 +17,7 @@ SECRET_NAMES: Final = frozenset(
 )  # fmt: skip
 """Names, in lower case and without separators, whose values are never shown."""
 
-_HIDDEN: Final = "[hidden]"
+HIDDEN: Final = "[hidden]"
 # More is not parsed: only its beginning could be shown, and a body may be of any size.
 LONGEST: Final = 65536
 _TEXTUAL: Final = re.compile(r"text/|application/(?:[\w.+-]*\+)?(?:json|xml)\b|application/x-www-form-urlencoded\b")
@@ -57,21 +57,27 @@ def body_shown(
     text = decoded(body[:LONGEST], declared, cut=len(body) > LONGEST)
     if kind == "application/x-www-form-urlencoded":
         pairs = parse_qsl(text, keep_blank_values=True)
-        text = urlencode([(name, _HIDDEN if _secret(name, names) else value) for name, value in pairs], safe="[]")
+        text = urlencode([(name, HIDDEN if is_secret(name, names) else value) for name, value in pairs], safe="[]")
     elif kind.endswith("json") and len(body) <= LONGEST:
         try:
-            text = json.dumps(_without(json.loads(text), names), ensure_ascii=False, separators=(",", ":"))
+            text = json.dumps(masked(json.loads(text), names), ensure_ascii=False, separators=(",", ":"))
         except (ValueError, RecursionError):
             pass
         else:
             # Parsed, so that only strings inside can look like a secret, and none spans two members.
             return one_line(_cut(hidden(text, secrets), longest), longest)
-    value = r"(\"(?:[^\"\\]|\\.)*\"?|(?:(?:bearer|basic|digest|token)\s+)?[^\s&,;<]+)"
-    text = re.sub(rf"(?i)\b({_alternatives(names)})(\"?\s{{0,2}}[:=]\s{{0,2}}){value}", _masked, text)
+    text = named_hidden(text, names)
     return one_line(_cut(hidden(text, secrets), longest), longest)
 
 
-def _secret(name: str, names: Collection[str]) -> bool:
+def named_hidden(text: str, names: Collection[str]) -> str:
+    """Return *text* of any kind without what looks like a value of one of *names*: ``name: value``, ``name=value``."""
+    value = r"(\"(?:[^\"\\]|\\.)*\"?|(?:(?:bearer|basic|digest|token)\s+)?[^\s&,;<]+)"
+    return re.sub(rf"(?i)\b({_alternatives(names)})(\"?\s{{0,2}}[:=]\s{{0,2}}){value}", _named, text)
+
+
+def is_secret(name: str, names: Collection[str]) -> bool:
+    """Return whether *name*, or a part of a nested one, is among *names*."""
     # Forms nest by brackets or dots: user[pin], user.pin.
     return plain(name) in names or any(plain(part) in names for part in re.split(r"[\[\].]", name))
 
@@ -81,18 +87,19 @@ def _alternatives(names: Collection[str]) -> str:
     return "|".join("[-_. ]?".join(map(re.escape, name)) for name in sorted(names, key=len, reverse=True))
 
 
-def _masked(match: re.Match[str]) -> str:
-    return f"{match[1]}{match[2]}{_HIDDEN}"
+def _named(match: re.Match[str]) -> str:
+    return f"{match[1]}{match[2]}{HIDDEN}"
 
 
 def _cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else text[: longest + 1]
 
 
-def _without(value: Any, names: Collection[str]) -> Any:
+def masked(value: Any, names: Collection[str]) -> Any:
+    """Return the JSON *value* without what stands under *names*, at any depth."""
     shape: Any = value
     if isinstance(value, dict):
-        return {name: _HIDDEN if plain(name) in names else _without(each, names) for name, each in shape.items()}
+        return {name: HIDDEN if plain(name) in names else masked(each, names) for name, each in shape.items()}
     if isinstance(value, list):
-        return [_without(each, names) for each in shape]
+        return [masked(each, names) for each in shape]
     return value

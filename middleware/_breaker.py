@@ -27,6 +27,8 @@ class Verdict(Enum):
 # Members looked up on the class cost a descriptor call each in Python 3.11, and these are asked on every request.
 _FORCED = {"open": State.FORCED_OPEN, "closed": State.FORCED_CLOSED}
 _CLOSED, _FORCED_CLOSED = State.CLOSED, State.FORCED_CLOSED
+# With a hint of another process this part of the minimum is enough, in so many slices of the window.
+_HINTED, _LATELY = 0.25, 2
 
 
 class Breaker:
@@ -51,12 +53,13 @@ class Breaker:
         changed: When that changed last, in seconds.
         reason: Why, in words.
         generation: The ticket of attempts made in this state.
+        on_hint: Whether it opened last on less evidence of its own, because of a hint.
     """
 
     __slots__ = (
         "_attempts", "_cooldown", "_failure_ratio", "_failures", "_growth", "_max_cooldown",
         "_max_retry_after", "_minimum", "_probes", "_probing", "_slow", "_slow_ratio", "_streak", "_succeeded",
-        "_until", "_window", "changed", "generation", "reason", "state",
+        "_until", "_window", "changed", "generation", "on_hint", "reason", "state",
     )  # fmt: skip
 
     def __init__(
@@ -92,6 +95,7 @@ class Breaker:
         self.state = State.CLOSED
         self.changed = -math.inf
         self.reason = ""
+        self.on_hint = False
 
     def __repr__(self) -> str:
         return f"<Breaker {self.state.value}>"
@@ -125,7 +129,14 @@ class Breaker:
             self._attempts.add(now)
 
     def leave(
-        self, ticket: int, verdict: Verdict, now: float, *, slow: bool = False, retry_after: float | None = None
+        self,
+        ticket: int,
+        verdict: Verdict,
+        now: float,
+        *,
+        slow: bool = False,
+        retry_after: float | None = None,
+        hinted: bool = False,
     ) -> None:
         """Say how the attempt that got *ticket* ended.
 
@@ -135,6 +146,8 @@ class Breaker:
             now: Seconds.
             slow: Whether it took too long.
             retry_after: Seconds for which the origin asks to be left alone.
+            hinted: Whether another process has found the origin down: then a quarter of the minimum is enough
+                (two at least), if none of the attempts in the last fifth of the window succeeded.
         """
         if ticket != self.generation:
             if self.state is State.OPEN and verdict is Verdict.FAILURE and retry_after is not None:
@@ -147,8 +160,10 @@ class Breaker:
                 self._slow.add(now)
             if verdict is Verdict.FAILURE:
                 self._failures.add(now)
-            if (slow or verdict is Verdict.FAILURE) and self.state is State.CLOSED and self._tripped(now):
-                self._open(now, retry_after)
+            if (slow or verdict is Verdict.FAILURE) and self.state is State.CLOSED:
+                tripped = self._tripped(now)
+                if tripped or (hinted and self._confirmed(now)):
+                    self._open(now, retry_after, on_hint=not tripped)
 
     def retry_after(self, now: float) -> float | None:
         """Return the seconds until an attempt may be made: None while held open by hand, 0 where one may."""
@@ -193,7 +208,11 @@ class Breaker:
             return True
         return self._slow_ratio is not None and self._slow.sum(now) >= self._slow_ratio * attempts
 
-    def _open(self, now: float, retry_after: float | None) -> None:
+    def _confirmed(self, now: float) -> bool:
+        attempts = self._attempts.tail(now, _LATELY)
+        return attempts >= max(2.0, _HINTED * self._minimum) and self._failures.tail(now, _LATELY) >= attempts
+
+    def _open(self, now: float, retry_after: float | None, *, on_hint: bool = False) -> None:
         # Closed for a whole window since the last time: what fails now is a new trouble, not the same.
         if self.state is State.CLOSED and now - self.changed > self._window:
             self._streak = 0
@@ -202,8 +221,12 @@ class Breaker:
         asked = 0.0 if retry_after is None else min(retry_after, self._max_retry_after)
         self._until = now + max(cooldown, asked)
         self._streak += 1
+        self.on_hint = on_hint
         if self.state is State.HALF_OPEN:
             self.reason = "a probe failed"
+        elif on_hint:
+            lately = round(self._failures.tail(now, _LATELY))
+            self.reason = f"all of the last {lately} attempts failed, as another process has hinted"
         else:
             attempts, failures, slow = self.counts(now)
             self.reason = f"of {attempts} attempts {failures} failed and {slow} were slow"

@@ -65,7 +65,7 @@ def without(body: bytes, secrets: Iterable[str]) -> bytes:
     """Return *body* with each of *secrets* replaced, as it is and as JSON and URLs write it."""
     for secret in secrets:
         raw = secret.encode(errors="replace")
-        for form in {raw, raw.replace(b"/", b"\\/"), quote(secret, safe="").encode(), quote(secret).encode()}:
+        for form in {raw, raw.replace(b"/", b"\\/"), quote(raw, safe="").encode(), quote(raw).encode()}:
             body = body.replace(form, _HIDDEN.encode())
     return body
 

@@ -122,7 +122,7 @@ class Lane:
 
     async def permit(self, slot: Slot, call: Call, leases: Leases, *, longest: float) -> None:
         """Wait until the store has room for *slot* as well; give it back where that fails."""
-        if leases.take(self.time(), slot.cost):
+        if leases.take(call, slot.cost):
             return
         try:
             await leases.permit(call, slot.cost, longest=longest)
@@ -155,6 +155,7 @@ class Lane:
         pacer.settle(slot, now, answered=answered)
         if quotas:
             pacer.stated(slot, quotas, now)
+        if pacer.news:
             self._note()
         if pacer.queue.live:
             self.pump()
@@ -198,7 +199,10 @@ class Lane:
     def _note(self) -> None:
         if self.pacer.news:
             self.pacer.news = False
-            self._remember(self.pacer.lessons)
+            lessons = self.pacer.lessons
+            self._remember(lessons)
+            if self.leases is not None:
+                self.leases.teach(lessons)
 
     def _fire(self) -> None:
         self._timer = None

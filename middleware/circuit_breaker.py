@@ -17,6 +17,7 @@ from apiclient.middleware._parsing.retry_after import retry_after
 from apiclient.middleware._pool_wait import in_pool_queue
 from apiclient.middleware._transport import fault_of
 from apiclient.middleware.errors import CircuitOpen
+from apiclient.middleware.hint_store import HintStore
 
 # What a 4xx says is about the request, so the origin is well; these say neither.
 _NEITHER = frozenset({408, 425, 429})
@@ -46,6 +47,8 @@ class CircuitBreaker:
         slow_ratio: Share of slow attempts that opens the circuit; only with ``slow``.
         per: ``"origin"``, or ``"endpoint"`` for a circuit of its own for each endpoint.
         capacity: Most circuits kept, those not closed aside.
+        hints: Tells other processes of circuits that open here, and hears of theirs; None asks nobody. A hint opens
+            nothing: while it lasts a quarter of ``minimum`` is enough, if no attempt of one's own succeeded lately.
         now: Wall clock in seconds, for a ``Retry-After`` date.
 
     Raises:
@@ -67,6 +70,7 @@ class CircuitBreaker:
         slow_ratio: float = 0.8,
         per: Literal["origin", "endpoint"] = "origin",
         capacity: int = 1024,
+        hints: HintStore | None = None,
         now: Callable[[], float] = _time.time,
     ) -> None:
         for name, ratio in (("failure_ratio", failure_ratio), ("slow_ratio", slow_ratio)):
@@ -89,6 +93,8 @@ class CircuitBreaker:
         self._slow = slow
         self._per = per
         self._per_origin = per == "origin"
+        self._hints = hints
+        self._longest = max(cooldown, max_cooldown)
         self._now = now
         self._last: Hashable = None
         self._again = 0.0
@@ -100,7 +106,7 @@ class CircuitBreaker:
                 minimum=minimum,
                 cooldown=cooldown,
                 growth=growth,
-                max_cooldown=max(cooldown, max_cooldown),
+                max_cooldown=self._longest,
                 probes=probes,
                 slow_ratio=None if slow is None else slow_ratio,
             ),
@@ -110,7 +116,8 @@ class CircuitBreaker:
     def __repr__(self) -> str:
         slow = "" if self._slow is None else f", slow={self._slow:g}"
         per = "" if self._per_origin else ", per='endpoint'"
-        return f"CircuitBreaker(failure_ratio={self._failure_ratio:g}, cooldown={self._cooldown:g}{slow}{per})"
+        hints = "" if self._hints is None else f", hints={self._hints!r}"
+        return f"CircuitBreaker(failure_ratio={self._failure_ratio:g}, cooldown={self._cooldown:g}{slow}{per}{hints})"
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Send *request* if its origin may be tried, and learn from the outcome."""
@@ -175,9 +182,20 @@ class CircuitBreaker:
         asked = None
         if response is not None and verdict is _FAILURE:
             asked = retry_after(response.headers, wall=self._now())
-        breaker.leave(ticket, verdict, now, slow=slow, retry_after=asked)
+        hints = self._hints
+        # Asked only where it matters: what goes well knows nothing of other processes.
+        hinted = False
+        if hints is not None and verdict is _FAILURE and before is _CLOSED:
+            hinted = hints.hinted(self._circuit(call))
+        breaker.leave(ticket, verdict, now, slow=slow, retry_after=asked, hinted=hinted)
         if breaker.state is not before:
             _announce(call, breaker, now)
+            # What opened on a hint passes none on: two processes would keep telling each other.
+            if hints is not None and breaker.state is State.OPEN and not breaker.on_hint:
+                hints.publish(self._circuit(call), min(breaker.retry_after(now) or 0.0, self._longest))
+
+    def _circuit(self, call: Call) -> str:
+        return _name(call.key[0] if self._per_origin else call.key)
 
     def _find(self, key: Hashable, now: float) -> Breaker:
         # Kept at hand for a second: nearly always that of the next request too.

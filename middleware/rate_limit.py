@@ -258,13 +258,7 @@ class RateLimit:
         pacer = Pacer(rates, learn=self._learn, lessons=recalled.lessons, first=recalled.first, buckets=self._buckets)
         leases = None
         if self._store is not None:
-            leases = Leases(
-                self._store,
-                name,
-                timeout=self._store_timeout,
-                rates=lambda: tuple(Rate(meter.limit, meter.period) for meter in pacer.meters),
-                waiting=lambda: pacer.queue.live,
-            )
+            leases = Leases(self._store, name, pacer, timeout=self._store_timeout)
         return Lane(pacer, loop, lambda lessons: self._memory.learn(name, origin, lessons), leases)
 
     async def _send(self, lane: Lane, slot: Slot, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:

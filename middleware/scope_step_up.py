@@ -42,7 +42,8 @@ class ScopeStepUp:
         call = joined()
         if call is None:
             return await opened(self, request, handler)
-        if call.key in self._known:
+        own = call.credential is None  # Else somebody outside has chosen one for this call, and no other may stand in.
+        if own and call.key in self._known:
             call.credential = self._known.get(call.key, call.time()).credential
         sendable = replayable(request)
         response = await handler(request)
@@ -64,7 +65,7 @@ class ScopeStepUp:
         await token_for(call, wider)
         call.resending()
         again = await handler(request)
-        if again.status != 403:
+        if own and again.status != 403:
             self._known.get(call.key, call.time()).credential = wider
         return again
 

@@ -27,7 +27,7 @@ EXTRAS = {
     "pytest_asyncio": ("apiclient.testing.plugin",),
 }
 # The words that all policies share; every other public module of `middleware` is a policy, or stands alone like one.
-SHARED = frozenset({f"{MIDDLEWARE}.{name}" for name in ("credential", "errors", "intent", "quota_store")})
+SHARED = frozenset({f"{MIDDLEWARE}.{name}" for name in ("credential", "errors", "hint_store", "intent", "quota_store")})
 # Private modules that do await, or see a request: everything else private in `middleware` is a pure machine.
 SHELLS = frozenset(
     f"{MIDDLEWARE}.{name}"
@@ -65,6 +65,8 @@ PURE = frozenset(
         "apiclient.credentials._record",
         "apiclient.redirects",
         "apiclient.sandbox._window",
+        "apiclient.testing._interaction",
+        "apiclient.testing._redaction",
     }
 )
 CLOCKS = frozenset({("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("date", "today")})

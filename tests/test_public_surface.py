@@ -90,6 +90,7 @@ DEFAULTS: dict[Callable[..., Any], dict[str, Any]] = {
         "slow_ratio": 0.8,
         "per": "origin",
         "capacity": 1024,
+        "hints": None,
         "now": time.time,
     },
     ConcurrencyLimit: {"limit": REQUIRED, "per": "endpoint", "queue": 1000},

@@ -1,6 +1,7 @@
 """What all OAuth 2.0 credentials share: one current token, replaced once for everybody."""
 
 import asyncio
+import contextlib
 import copy
 import hashlib
 import json
@@ -72,7 +73,12 @@ class OAuthCredential:
 
     Subclasses say what a token request looks like (``_request``) and what tells two credentials apart
     (``_identity``).
+
+    Where the store fails, a process asks for a token of its own, unless that would use up what the store has.
     """
+
+    # Whether a token request uses up something that only the store has the latest of.
+    _used_up = False
 
     def __init__(self, token_url: str | URL | None, issuer: str | URL | None, options: OAuthOptions) -> None:
         self._settings = Settings.of(options)
@@ -194,7 +200,13 @@ class OAuthCredential:
         time = asyncio.get_running_loop().time
         began = time()
         try:
-            outcome = await self._shared()
+            try:
+                outcome = await self._shared()
+            except Exception as error:
+                if self._used_up:
+                    raise
+                self._store_failed(error)
+                outcome = await self._alone()
         except Exception as error:  # noqa: BLE001 - a store is foreign code; every waiter is told
             outcome = Unavailable(f"the token store {self._store!r} failed ({type(error).__name__})")
         spent = time() - began
@@ -237,7 +249,17 @@ class OAuthCredential:
         try:
             return await self._leased(key, lease)
         finally:
-            await self._store.release(key, lease)
+            # What is not given back ends by itself.
+            with contextlib.suppress(Exception):
+                await self._store.release(key, lease)
+
+    async def _alone(self) -> Token | Refused | Unavailable:
+        """Replace the token without the store."""
+        asked, outcome = await self._exchanged(Record())
+        return self._taken(self._kept(asked, outcome)) if isinstance(outcome, Granted) else outcome
+
+    def _store_failed(self, error: Exception) -> None:
+        self._log.emit(logging.WARNING, "auth.store_failed", credential=repr(self), error_type=type(error).__name__)
 
     async def _leased(self, key: str, lease: str) -> Token | Refused | Unavailable:
         record = Record.parse(await self._store.load(key))
@@ -255,21 +277,29 @@ class OAuthCredential:
                 asked, outcome = await self._exchanged(record)
         if not isinstance(outcome, Granted):
             return outcome
-        kept = Kept(
-            outcome.access_token,
-            asked,
-            None if outcome.lifetime is None else asked + outcome.lifetime,
-            outcome.scope or " ".join(self._scopes) or None,
-        )
+        kept = self._kept(asked, outcome)
         record = record.having(" ".join(self._scopes), kept, refresh_token=outcome.refresh_token, now=asked)
         await self._save(key, record, lease)
         return self._taken(kept)
 
     async def _save(self, key: str, record: Record, lease: str) -> None:
         self._unsaved = record
-        if not await self._store.save(key, record.text(), lease):
-            self._log.emit(logging.WARNING, "auth.lease_lost", credential=repr(self))
+        try:
+            if not await self._store.save(key, record.text(), lease):
+                self._log.emit(logging.WARNING, "auth.lease_lost", credential=repr(self))
+        except Exception as error:
+            if self._used_up:
+                raise
+            self._store_failed(error)
         self._unsaved = None
+
+    def _kept(self, asked: float, granted: Granted) -> Kept:
+        return Kept(
+            granted.access_token,
+            asked,
+            None if granted.lifetime is None else asked + granted.lifetime,
+            granted.scope or " ".join(self._scopes) or None,
+        )
 
     async def _exchanged(self, record: Record) -> tuple[float, Outcome]:
         now = self._settings.now

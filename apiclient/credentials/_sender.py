@@ -19,6 +19,9 @@ LARGEST_ANSWER = 65536
 _FIRST_BACKOFF = 0.25
 _LONGEST_BACKOFF = 2.0
 
+innermost: tuple[aiohttp.ClientMiddlewareType, ...] = ()
+"""What stands around each request while an application is tested (apiclient.testing.set_testing)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -150,7 +153,7 @@ class Sender:
 
     def _session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            middlewares=(),
+            middlewares=innermost,
             trust_env=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),

@@ -21,7 +21,7 @@ class RefreshToken(OAuthCredential):
     Where the server rotates refresh tokens, each answer brings the next one and the old one must never be
     used again: many servers then revoke the whole grant. Give a ``store`` that outlives the process, or the
     rotated token is lost with it and the user has to sign in again. Processes that share the grant must
-    share the store.
+    share the store. While that fails nothing is refreshed: the refresh token at hand may be used already.
 
     Args:
         refresh_token: The first one. Never shown. A store that has a later one for it wins.
@@ -35,6 +35,8 @@ class RefreshToken(OAuthCredential):
     Raises:
         ValueError: An option is out of its range, or two contradict each other.
     """
+
+    _used_up = True
 
     def __init__(
         self,

@@ -63,6 +63,13 @@ local function join(id)
         redis.call('ZADD', base .. ':due:' .. lane, get(id, 'due'), id)
     end
 end
+local function free_name(id)
+    local dedupe = get(id, 'dedupe')
+    if dedupe then
+        redis.call('HDEL', base .. ':dedupe', dedupe)
+        redis.call('HDEL', item_of(id), 'dedupe')
+    end
+end
 local function leave(id)
     local lane, origin = place(id)
     redis.call('ZREM', base .. ':pending', id)
@@ -73,11 +80,7 @@ local function leave(id)
         redis.call('HDEL', base .. ':lanes', lane)
         redis.call('SREM', base .. ':lanes:' .. origin, lane)
     end
-    local dedupe = get(id, 'dedupe')
-    if dedupe then
-        redis.call('HDEL', base .. ':dedupe', dedupe)
-        redis.call('HDEL', item_of(id), 'dedupe')
-    end
+    free_name(id)
     unlease(id)
 end
 local function forget(id)
@@ -265,6 +268,7 @@ elseif state ~= 'pending' or get(id, 'lease') then
 end
 redis.call('HSET', item_of(id), 'state', 'pending', 'due', text(now), 'attempts', 0, 'expires', '9e99')
 redis.call('HDEL', item_of(id), 'status', 'body', 'settled')
+free_name(id)
 if state == 'dead' then
     join(id)
 else

@@ -16,9 +16,9 @@ for _, rate in ipairs(rates) do
     least = math.min(least, rate[1])
 end
 
-local known = redis.call('HMGET', facts, 'generation', 'gate', 'seen', 'margin', 'recovering')
+local known = redis.call('HMGET', facts, 'generation', 'gate', 'seen', 'margin', 'recovering', 'expected', 'taught')
 local generation, gate = known[1], tonumber(known[2] or 0)
-local recovering = tonumber(known[5] or 0)
+local recovering, expected = tonumber(known[5] or 0), tonumber(known[6] or 0)
 if generation and tonumber(known[3] or 0) - now > 2000000 then
     redis.call('DEL', unpack(KEYS))  -- the clock was set back: what is held would be held for too long
     generation, gate = false, 0
@@ -26,14 +26,16 @@ end
 if not generation then
     generation = string.format('%.0f', now)
     redis.call('HSET', facts, 'generation', generation, 'name', ask.name)
-    recovering = 0
+    recovering, expected = 0, 0
 end
 if ask.generation ~= generation and ask.generation ~= '' then
     -- The server has forgotten what this worker knows: until all have reported, nobody gets more than a share.
     -- Those who failed a moment before it came back stay away for a while, and go by their share meanwhile.
     recovering = math.max(recovering, tonumber(generation) + math.min(longest, 60000000) + ask.away)
     if recovering > now then
-        redis.call('HSET', facts, 'recovering', string.format('%.0f', recovering))
+        -- Those who are back are not all: who is away yet has used a share as well.
+        expected = math.max(expected, ask.workers)
+        redis.call('HSET', facts, 'recovering', string.format('%.0f', recovering), 'expected', expected)
     end
     if not ask.whole then
         return {-1, 0, 0, generation}
@@ -139,23 +141,24 @@ if gate <= now then
     if others > 0 then
         granted = math.min(granted, math.max(1, turn - mine.got))
     end
-    if recovering > now then
-        granted = math.max(0, math.min(granted, math.floor(least / math.max(ask.workers, count)) - ask.recent))
+    if recovering > now or ask.alone then
+        local share = math.floor(least / math.max(expected, ask.workers, count))
+        granted = math.max(0, math.min(granted, math.max(1, share) - ask.recent))
     end
 end
 
-local reply = {granted, 0, count, generation, free - granted, recovering > now and 1 or 0}
+local reply = {granted, 0, count, generation, free - granted, recovering > now and 1 or 0, known[7] or ''}
 for i = 1, #rates do
     if granted > 0 then
-        reply[6 + i] = hold(i, granted, now + ask.grace + span(i))
+        reply[7 + i] = hold(i, granted, now + ask.grace + span(i))
     end
 end
 local wait = 0
 if granted == 0 then
     if gate > now then
         wait = gate - now
-    elseif recovering > now then
-        wait = math.min(recovering - now, shortest / 20)
+    elseif recovering > now or ask.alone then
+        wait = math.min(shortest / 20, 1000000)
     else
         local first = 0
         for i, rate in ipairs(rates) do
@@ -215,20 +218,113 @@ return reply
 """
 
 PAUSE = """
--- KEYS: facts. ARGV: microseconds, name.
+-- KEYS: lessons, facts. ARGV: microseconds, name.
+local lessons, facts = KEYS[1], KEYS[2]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
-local known = redis.call('HMGET', KEYS[1], 'generation', 'gate', 'margin', 'refused')
+local known = redis.call('HMGET', facts, 'generation', 'gate', 'margin', 'refused')
 if not known[1] then
-    redis.call('HSET', KEYS[1], 'generation', string.format('%.0f', now), 'name', ARGV[2])
+    redis.call('HSET', facts, 'generation', string.format('%.0f', now), 'name', ARGV[2])
 end
 local gate = math.max(tonumber(known[2] or 0), now + ARGV[1])
-redis.call('HSET', KEYS[1], 'gate', string.format('%.0f', gate))
+redis.call('HSET', facts, 'gate', string.format('%.0f', gate))
 if now - tonumber(known[4] or 0) > 500000 then
     -- One event, however many were refused in it: units are held a little longer from now on.
-    redis.call('HSET', KEYS[1], 'refused', string.format('%.0f', now),
+    redis.call('HSET', facts, 'refused', string.format('%.0f', now),
         'margin', math.min(0.25, math.max(0.005, 2 * tonumber(known[3] or 0))))
+    local span, at = string.match(redis.call('HGET', lessons, 'event') or '', '^(%d+) (%d+)$')
+    if span and now - at > 2 * span and redis.call('HINCRBY', lessons, 'refused', 1) % 3 == 0 then
+        -- Refused again and again: one was counted by two, perhaps.
+        redis.call('HSET', lessons, 'less', redis.call('HGET', lessons, 'refused') / 3)
+        redis.call('HSET', facts, 'taught', string.format('%.0f', now))
+    end
 end
-local left = redis.call('PTTL', KEYS[1])
-redis.call('PEXPIRE', KEYS[1], math.max(left, math.ceil(ARGV[1] / 1000) + 60000))
+local left = redis.call('PTTL', facts)
+redis.call('PEXPIRE', facts, math.max(left, math.ceil(ARGV[1] / 1000) + 60000))
+"""
+
+TEACH = """
+-- KEYS: lessons, facts. ARGV: me, then for each: limit, period, fixed, exact, age of a count or -1 where it was stated.
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+local known, stated, news = {}, false, false
+local kept = redis.call('HGETALL', KEYS[1])
+for i = 1, #kept, 2 do
+    known[kept[i]] = kept[i + 1]
+    stated = stated or string.sub(kept[i], 1, 7) == 'stated:'
+end
+for i = 2, #ARGV, 5 do
+    local limit, period, exact, age = ARGV[i], ARGV[i + 1], ARGV[i + 3], tonumber(ARGV[i + 4])
+    if age < 0 then
+        -- What was counted, or guessed, gives way to what is known.
+        for field, value in pairs(known) do
+            if string.sub(field, 1, 7) ~= 'stated:' or (exact == '1' and string.match(value, '^%d+ %d 0')) then
+                redis.call('HDEL', KEYS[1], field)
+                known[field] = nil
+                news = true
+            end
+        end
+        local field, said = 'stated:' .. period, limit .. ' ' .. ARGV[i + 2] .. ' ' .. exact
+        news = news or not known[field] or string.match(known[field], '^%d+ %d %d') ~= said
+        known[field] = said .. ' ' .. string.format('%.0f', now)
+        redis.call('HSET', KEYS[1], field, known[field])
+        stated = true
+    elseif not stated then
+        -- Counts of one refusal add up; a later one is of another.
+        local span, at = string.match(known.event or '', '^(%d+) (%d+)$')
+        if not span then
+            span, at = period, string.format('%.0f', now - age)
+            known.event = span .. ' ' .. at
+            redis.call('HSET', KEYS[1], 'event', known.event)
+        end
+        local field = 'count:' .. ARGV[1]
+        if span == period and math.abs(now - age - tonumber(at)) <= 2 * tonumber(period) and not known[field] then
+            known[field] = limit
+            redis.call('HSET', KEYS[1], field, limit)
+            news = true
+        end
+    end
+end
+if news then
+    redis.call('HSET', KEYS[2], 'taught', string.format('%.0f', now))
+    if redis.call('PTTL', KEYS[2]) < 0 then
+        redis.call('PEXPIRE', KEYS[2], 60000)
+    end
+end
+redis.call('PEXPIRE', KEYS[1], 3600000)
+"""
+
+HEARD = """
+-- KEYS: lessons, facts. Returns when they last changed, microseconds of pause, and five numbers for each, as in TEACH.
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+local facts = redis.call('HMGET', KEYS[2], 'gate', 'taught')
+local reply = {facts[2] or '', math.ceil(math.max(0, tonumber(facts[1] or 0) - now))}
+local kept = redis.call('HGETALL', KEYS[1])
+local sum, less, event = 0, 0, nil
+local function tell(limit, period, fixed, exact, age)
+    for _, each in ipairs({limit, period, fixed, exact, age}) do
+        reply[#reply + 1] = tonumber(each)
+    end
+end
+for i = 1, #kept, 2 do
+    local field, value = kept[i], kept[i + 1]
+    if field == 'event' then
+        event = value
+    elseif string.sub(field, 1, 6) == 'count:' then
+        sum = sum + tonumber(value)
+    elseif field == 'less' then
+        less = tonumber(value)
+    elseif string.sub(field, 1, 7) == 'stated:' then
+        local limit, fixed, exact, at = string.match(value, '^(%d+) (%d) (%d) (%d+)$')
+        if now - tonumber(at) < 3600000000 then
+            tell(limit, string.sub(field, 8), fixed, exact, -1)
+        end
+    end
+end
+if event and sum > 0 then
+    local period, at = string.match(event, '^(%d+) (%d+)$')
+    tell(math.max(math.ceil(0.75 * sum), sum - less), period, 0, 0, math.max(0, now - tonumber(at)))
+end
+return reply
 """

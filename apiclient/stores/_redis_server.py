@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import importlib
 import random
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
@@ -99,33 +100,43 @@ class RedisServer:
             source: Lua.
             keys: Of the script.
             *arguments: Of the script.
-            replicas: Whose disks must have it too.
+            replicas: Whose disks must have it too, or whose memory where the server cannot say what is on disks.
             patience: Most seconds.
             forced: Whether a server that has no such file is one that did not write it.
 
         Raises:
             StoreUnavailable: The server failed, or fails at present.
         """
+        limit = max(1, int(900 * patience / (2 if replicas else 1)))
 
         async def run(client: Any) -> tuple[Any, bool]:
-            if self._unwritten or self._scattered:
+            if self._scattered or (self._unwritten and not replicas):
                 return await self._evaluated(client, source, keys, arguments), not forced
             answer: Any = None
+            copied: Any = 0
             written: Any = None
             for known in (True, False):
                 async with client.pipeline(transaction=False) as pipe:
                     # On one connection: the server waits for what this very connection wrote.
                     evaluate, script = (pipe.evalsha, self._digest(source)) if known else (pipe.eval, source)
                     evaluate(script, len(keys), *keys, *arguments)
-                    pipe.execute_command("WAITAOF", 1, replicas, max(1, int(900 * patience)))
-                    answer, written = await pipe.execute(raise_on_error=False)
+                    if replicas:
+                        pipe.execute_command("WAIT", replicas, limit)
+                    if not self._unwritten:
+                        pipe.execute_command("WAITAOF", 1, replicas, limit)
+                    answer, *waited = await pipe.execute(raise_on_error=False)
+                    copied = waited.pop(0) if replicas else 0
+                    written = waited.pop() if waited else None
                 if not _is_unknown(answer):
                     break
             if isinstance(answer, Exception):
                 raise answer
-            if isinstance(written, Exception):
+            if isinstance(copied, Exception):
+                raise copied
+            if self._unwritten or isinstance(written, Exception):
                 self._unwritten = True
-                return answer, not forced
+                # Without such a file the memory of replicas is all there is to wait for.
+                return answer, copied >= replicas and not forced
             return answer, written[0] >= 1 and written[1] >= replicas
 
         return await self.run(run, patience=patience)
@@ -149,8 +160,11 @@ class RedisServer:
         except self._errors as error:
             if type(error).__name__ in {"ResponseError", "NoPermissionError", "DataError"}:
                 raise StoreUnavailable(f"{self!r} refuses: {error}") from error
+            if type(error).__name__ == "ReadOnlyError":
+                # It was demoted: by its name or address another may be found.
+                await self.aclose()
             self._down_until[loop] = loop.time() + self.cooldown * random.uniform(0.5, 1.0)  # noqa: S311
-            raise StoreUnavailable(f"{self!r} does not answer ({type(error).__name__})") from error
+            raise StoreUnavailable(f"{self!r} {_complaint(error)}") from error
 
     async def _evaluated(self, client: Any, source: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         try:
@@ -198,7 +212,7 @@ class RedisServer:
         if parts.scheme in _PLAIN:
             scheme = _PLAIN[parts.scheme]
             return self._redis.Redis.from_url(self._url.replace(parts.scheme, scheme, 1), **options)
-        secure = {"ssl": True} if parts.scheme.startswith("rediss") else {}
+        secure: dict[str, Any] = {"ssl": True} if parts.scheme.startswith("rediss") else {}
         login = {name: value for name, value in (("username", parts.username), ("password", parts.password)) if value}
         options = {**login, **secure, **dict(parse_qsl(parts.query)), **options}
         hosts = [_host(each, 26379) for each in parts.netloc.rpartition("@")[2].split(",")]
@@ -208,6 +222,8 @@ class RedisServer:
         service, _, database = parts.path.strip("/").partition("/")
         if database:
             options["db"] = int(database)
+        # The sentinels show certificates of the same authority; users and passwords are the primary's alone.
+        secure |= {name: value for name, value in options.items() if name.startswith("ssl_")}
         sentinel = self._redis.sentinel.Sentinel(hosts, sentinel_kwargs={"socket_timeout": self._timeout, **secure})
         self._sentinels[loop] = sentinel.sentinels
         return sentinel.master_for(service or "mymaster", **options)
@@ -243,6 +259,21 @@ class _Patience:
             return
         self._left -= 1
         self._timer = self._loop.call_later(self._part, self._tick)
+
+
+def _complaint(error: Exception) -> str:
+    """Return what *error* says of the server, and what to do about it where that is known."""
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return (
+            f"shows a certificate that is not trusted ({cause.verify_message.rstrip('.')}): pass ssl_ca_certs= with "
+            "the file of its authority, and call it by a name that the certificate has"
+        )
+    if isinstance(cause, FileNotFoundError):
+        return "cannot be asked: a file that it is reached through or verified by (ssl_ca_certs=) is not there"
+    if type(error).__name__ == "AuthenticationError":
+        return "does not let this user in: look at user and password, and whether the user is on"
+    return f"does not answer ({type(error).__name__})"
 
 
 def _is_unknown(answer: Any) -> bool:

@@ -28,7 +28,8 @@ class RedisOutboxStore:
         durable: Whether ``put`` and the recording of outcomes wait until the server has written its append-only file
             to the disk (``WAITAOF``, Redis 7.2 and Valkey). None means where the server can; True makes it an error
             where it cannot; False never waits.
-        replicas: Replicas that must have written it to their disks too.
+        replicas: Replicas that must have written it to their disks too; where the server cannot say so, that must have
+            it in memory (``WAIT``).
         patience: Most seconds of an operation, the wait for the disk included.
         now: For tests: Unix seconds in place of the server's clock.
 
@@ -171,9 +172,10 @@ class RedisOutboxStore:
                 recoverable=True,
             ) from error
         if not kept:
+            others = f", or {self._replicas} replicas theirs," if self._replicas else ""
             raise OutboxError(
-                f"The server did not write its append-only file within {self._patience:g} s; it may be stored",
-                hint="Set appendonly yes there, or durable=False here",
+                f"The server did not write its append-only file{others} within {self._patience:g} s; it may be stored",
+                hint="Set appendonly yes there and look at its replicas, or durable=False here",
                 recoverable=True,
             )
         return answer

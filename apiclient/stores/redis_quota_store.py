@@ -5,26 +5,26 @@ import hashlib
 import json
 import math
 import secrets
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Literal
 
 from apiclient.middleware._keyed import Keyed
 from apiclient.middleware._parsing.rate import Rate
-from apiclient.middleware.quota_store import Lease
-from apiclient.stores._redis_quota_lua import LEASE, PAUSE
+from apiclient.middleware.quota_store import Heard, Learned, Lease
+from apiclient.stores._quota_share import MICRO, SLACK, Share
+from apiclient.stores._redis_quota_lua import HEARD, LEASE, PAUSE, TEACH
 from apiclient.stores._redis_server import RedisServer, StoreUnavailable
+
+WORKERS = 16
+"""Processes assumed by one that has never reached the server."""
 
 Unreachable = Literal["share", "refuse"]
 # A lease may be spent for so long, and a request that uses it is under way for so long, in parts of a period.
 _SPEND = 0.25
 _GRACE = 0.5
 _LONGEST_GRACE = 30.0
-_AHEAD = 0.1
-# Without the server a unit is held so much longer than a period; and most seconds of care after losing it.
-_SLACK = 0.05
+# Most seconds of care after losing the server.
 _CAREFUL = 2.0
-_MICRO = 1_000_000
 
 
 class RedisQuotaStore:
@@ -36,19 +36,20 @@ class RedisQuotaStore:
 
     Without the server each process goes on with its share: the limit divided by the processes last known. Where
     the server comes back without its memory, every process tells what it has used before anybody gets more than that.
+    What one process has learned about a quota is kept beside it for an hour, for the others.
 
     Args:
         server: Where it counts.
         namespace: Begins the names of its keys.
         unreachable: ``"share"``, or ``"refuse"`` to let nothing leave without the server.
-        workers: Processes that are assumed to share a quota as long as the server has not said how many there are.
+        workers: Processes that are assumed to share a quota by one that has never reached the server.
 
     Attributes:
         failures: Questions that went without the server's answer.
     """
 
     def __init__(
-        self, server: RedisServer, *, namespace: str, unreachable: Unreachable = "share", workers: int = 1
+        self, server: RedisServer, *, namespace: str, unreachable: Unreachable = "share", workers: int = WORKERS
     ) -> None:
         if unreachable not in {"share", "refuse"}:
             raise ValueError(f'unreachable must be "share" or "refuse", got {unreachable!r}')
@@ -59,9 +60,10 @@ class RedisQuotaStore:
         self._unreachable = unreachable
         self.failures = 0
         self._me = secrets.token_hex(6)
-        self._quotas: Keyed[str, _Quota] = Keyed(_Quota, capacity=10_000)
-        self._workers = workers
-        self._reports: set[asyncio.Task[None]] = set()
+        self._quotas: Keyed[str, Share] = Keyed(Share, capacity=10_000)
+        self._assumed = workers
+        self._greatest = 0
+        self._telling: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
         return f"RedisQuotaStore({self._server!r}, unreachable={self._unreachable!r})"
@@ -77,15 +79,19 @@ class RedisQuotaStore:
         except StoreUnavailable:
             self.failures += 1
             return self._without(quota, rates, want, time())
-        units, wait, self._workers = int(reply[0]), int(reply[1]) / _MICRO, max(1, int(reply[2]))
+        units, wait, count = int(reply[0]), int(reply[1]) / MICRO, max(1, int(reply[2]))
+        # Those who are back after an outage are not all.
+        quota.workers = max(quota.workers, count) if quota.recovering or quota.alone else count
+        self._greatest = max(self._greatest, count)
         quota.scarce = 2 * int(reply[4]) < min(rate.limit for rate in rates)
-        quota.spare = 0 if quota.scarce else int(reply[4]) // (4 * self._workers)
+        quota.spare = 0 if quota.scarce else int(reply[4]) // (4 * quota.workers)
         spend = _spend(rates)
         quota.contact = time()
         if units:
-            quota.granted(began, units, [bytes(bucket).decode() for bucket in reply[6:]], told=True)
+            quota.granted(began, units, [bytes(bucket).decode() for bucket in reply[7:]], told=True)
         # Counted from before the question: the server counts from when it answered.
-        return Lease(units, max(0.0, began + spend - time()), wait)
+        taught = bytes(reply[6]).decode()
+        return Lease(units, max(0.0, began + spend - time()), wait, taught not in ("", quota.heard))
 
     async def pause(self, key: str, seconds: float) -> None:
         """Lease nothing of *key* to anybody for *seconds*: the server said so."""
@@ -93,7 +99,7 @@ class RedisQuotaStore:
         quota = self._quotas.get(key, now)
         quota.gate = max(quota.gate, now + seconds)
         try:
-            await self._server.script(PAUSE, self._keys(key, ())[:1], math.ceil(seconds * _MICRO), key)
+            await self._server.script(PAUSE, self._lesson_keys(key), math.ceil(seconds * MICRO), key)
         except StoreUnavailable:
             return
 
@@ -108,22 +114,65 @@ class RedisQuotaStore:
             # Others wait for it: tell, unless the next question does so before.
             quota.timer = loop.call_later(min(quota.log.period / 4, 1.0), self._flush, key, quota)
 
-    def _flush(self, key: str, quota: "_Quota") -> None:
+    async def teach(self, key: str, learned: tuple[Learned, ...]) -> None:
+        """Keep what this process *learned* about *key*, for an hour. What the API stated replaces what was counted."""
+        quota = self._quotas.get(key, asyncio.get_running_loop().time())
+        told: list[str | int] = []
+        for each in learned:
+            quota.lessons[each.rate.per] = each
+            rate, fixed, exact, counted = each
+            age = -1 if counted is None else round(counted * MICRO)
+            told += [rate.limit, round(rate.per * MICRO), int(fixed), int(exact), age]
+        try:
+            await self._server.script(TEACH, self._lesson_keys(key), self._me, *told)
+        except StoreUnavailable:
+            return
+
+    async def heard(self, key: str) -> Heard:
+        """Return what is known about *key* by now.
+
+        Raises:
+            StoreUnavailable: The server cannot be reached.
+        """
+        reply: list[Any] = await self._server.script(HEARD, self._lesson_keys(key))
+        quota = self._quotas.get(key, asyncio.get_running_loop().time())
+        quota.heard = bytes(reply[0]).decode()
+        learned: list[Learned] = []
+        for i in range(2, len(reply), 5):
+            limit, period, fixed, exact, age = reply[i : i + 5]
+            counted = None if age < 0 else age / MICRO
+            each = Learned(Rate(limit, per=period / MICRO), bool(fixed), bool(exact), counted)
+            learned.append(each)
+            if counted is None:
+                quota.lessons[each.rate.per] = each
+        return Heard(tuple(learned), reply[1] / MICRO)
+
+    def spent(self, key: str, rates: tuple[Rate, ...], uses: Iterable[tuple[int, float]]) -> None:
+        """Note units that were used without a lease, before there were *rates*: how many, how many seconds ago."""
+        now = asyncio.get_running_loop().time()
+        quota = self._quotas.get(key, now)
+        quota.resize(rates)
+        for ago, units in sorted(((ago, units) for units, ago in uses), reverse=True):
+            quota.log.add(now - ago, units, told=False)
+
+    def _flush(self, key: str, quota: Share) -> None:
         quota.timer = None
         if quota.over and quota.rates:
-            loop = asyncio.get_running_loop()
-            task = loop.create_task(self._report(key, quota, quota.rates))
-            self._reports.add(task)
-            task.add_done_callback(self._reports.discard)
+            self._background(self._report(key, quota, quota.rates))
 
-    async def _report(self, key: str, quota: "_Quota", rates: tuple[Rate, ...]) -> None:
+    def _background(self, telling: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(telling)
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _report(self, key: str, quota: Share, rates: tuple[Rate, ...]) -> None:
         try:
             await self._asked(key, quota, rates, 0, asyncio.get_running_loop().time)
         except StoreUnavailable:
             return
 
     async def _asked(
-        self, key: str, quota: "_Quota", rates: tuple[Rate, ...], want: int, time: Callable[[], float]
+        self, key: str, quota: Share, rates: tuple[Rate, ...], want: int, time: Callable[[], float]
     ) -> list[Any]:
         keys = self._keys(key, rates)
         over, quota.over = quota.over, []
@@ -134,6 +183,7 @@ class RedisQuotaStore:
         try:
             while True:
                 now = time()
+                quota.alone = now < quota.alone_at + min(quota.log.period, 60.0) + 1.5 * self._server.cooldown
                 used = quota.log.shown(now, whole=whole)
                 question = {
                     "me": self._me,
@@ -141,13 +191,14 @@ class RedisQuotaStore:
                     "generation": quota.generation,
                     "whole": whole,
                     "want": want,
-                    "away": int(1.5 * self._server.cooldown * _MICRO),
-                    "workers": self._workers,
-                    "recent": quota.log.units(now) if whole or quota.recovering else 0,
-                    "grace": int(min(_GRACE * min(rate.per for rate in rates), _LONGEST_GRACE) * _MICRO),
-                    "rates": [[rate.limit, int(rate.per * _MICRO)] for rate in rates],
+                    "away": int(1.5 * self._server.cooldown * MICRO),
+                    "workers": self._processes(quota),
+                    "alone": quota.alone,
+                    "recent": quota.log.units(now) if whole or quota.recovering or quota.alone else 0,
+                    "grace": int(min(_GRACE * min(rate.per for rate in rates), _LONGEST_GRACE) * MICRO),
+                    "rates": [[rate.limit, int(rate.per * MICRO)] for rate in rates],
                     "over": [
-                        [units, -1 if at is None else int((now - at) * _MICRO), buckets] for units, at, buckets in over
+                        [units, -1 if at is None else int((now - at) * MICRO), buckets] for units, at, buckets in over
                     ],
                     "used": used,
                 }
@@ -160,24 +211,28 @@ class RedisQuotaStore:
                 quota.generation = generation
                 quota.recovering = bool(reply[5])
                 quota.log.told()
+                if whole and quota.lessons:
+                    # It has forgotten them, too; a count of this process is a part of the sum.
+                    self._background(self.teach(key, tuple(quota.lessons.values())))
                 return reply
         finally:
             if not told:
                 quota.over[:0] = over
 
-    def _without(self, quota: "_Quota", rates: tuple[Rate, ...], want: int, now: float) -> Lease:
+    def _without(self, quota: Share, rates: tuple[Rate, ...], want: int, now: float) -> Lease:
         """Return what this process may use without the server."""
         if self._unreachable == "refuse":
             return Lease(0, wait=math.inf)
         if quota.gate > now:
             return Lease(0, wait=quota.gate - now)
-        units, wait = want, 0.0
+        units, wait, workers = want, 0.0, self._processes(quota)
+        quota.alone_at = now
         for rate in rates:
             # Fewer units than processes: each has one, at longer intervals.
-            most = max(1, rate.limit // self._workers)
-            period = rate.per * max(1.0, self._workers / rate.limit)
+            most = max(1, rate.limit // workers)
+            period = rate.per * max(1.0, workers / rate.limit)
             quota.log.reach = max(quota.log.reach, period / quota.log.period)
-            careful = quota.contact + min(rate.per * (1 + _SLACK), _CAREFUL)
+            careful = quota.contact + min(rate.per * (1 + SLACK), _CAREFUL)
             if now < careful and (had := quota.log.units(quota.contact, rate.per)) < most:
                 # Others may have used more than their share just before: nobody uses more than he had, at first.
                 most = had
@@ -188,7 +243,15 @@ class RedisQuotaStore:
         if units <= 0:
             return Lease(0, wait=max(0.001, wait))
         quota.granted(now, units, [], told=False)
-        return Lease(units, _SLACK * min(rate.per for rate in rates))
+        return Lease(units, SLACK * min(rate.per for rate in rates))
+
+    def _processes(self, quota: Share) -> int:
+        """Return how many processes share *quota*, as far as known."""
+        return quota.workers or self._greatest or self._assumed
+
+    def _lesson_keys(self, key: str) -> list[str]:
+        (facts,) = self._keys(key, ())[:1]
+        return [f"{facts}:lessons", facts]
 
     def _keys(self, key: str, rates: tuple[Rate, ...]) -> list[str]:
         # One hash tag: all keys of a quota lie on one node of a cluster.
@@ -196,121 +259,9 @@ class RedisQuotaStore:
         base = f"{self._namespace}:{{quota:{digest}}}"
         names = [base, f"{base}:line", f"{base}:workers"]
         for rate in rates:
-            period = int(rate.per * _MICRO)
+            period = int(rate.per * MICRO)
             names += [f"{base}:{period}:times", f"{base}:{period}:units"]
         return names
-
-
-class _Quota:
-    """What this process knows of a quota.
-
-    Attributes:
-        generation: Of the server's memory.
-        gate: Loop time of the end of a pause.
-        over: Units to be reported: how many, since when they count (None: never used), and where they are held.
-        log: What was used.
-    """
-
-    def __init__(self) -> None:
-        self.generation = ""
-        self.gate = -math.inf
-        self.over: list[tuple[int, float | None, list[str]]] = []
-        self.log = _Log()
-        self.rates: tuple[Rate, ...] = ()
-        self.recovering = False
-        self.contact = -math.inf
-        self.scarce = False
-        self.spare = 0
-        self._pace = 0.0
-        self._asked_at = -math.inf
-        self._got = 0
-        self.timer: asyncio.TimerHandle | None = None
-        self._leased: deque[tuple[int, list[str]]] = deque(maxlen=4096)
-
-    @property
-    def busy(self) -> bool:
-        return bool(self.over) or bool(self._leased)
-
-    def resize(self, rates: tuple[Rate, ...]) -> None:
-        self.rates = rates
-        self.log.period = max(rate.per for rate in rates)
-
-    def ahead(self, now: float, want: int) -> int:
-        """Return how many units will be wanted soon, as far as there are plenty: one question then serves many."""
-        since = now - self._asked_at
-        self._pace = 0.5 * (self._pace + self._got / max(since, 0.001))
-        self._asked_at, self._got = now, want
-        return min(self.spare, int(_AHEAD * min(1.0, self.log.period) * self._pace))
-
-    def granted(self, now: float, units: int, buckets: list[str], *, told: bool) -> None:
-        self.log.add(now, units, told=told)
-        self._got = units
-        self._leased.append((units, buckets))
-
-    def landed(self, units: int, at: float | None) -> None:
-        while units > 0 and self._leased:
-            held, buckets = self._leased.popleft()
-            part = min(units, held)
-            if held > part:
-                self._leased.appendleft((held - part, buckets))
-            if buckets:
-                self._report(part, at, buckets)
-            units -= part
-
-    def _report(self, units: int, at: float | None, buckets: list[str]) -> None:
-        if self.over:
-            last = self.over[-1]
-            if last[2] is buckets and (last[1] is None) == (at is None):
-                later = None if at is None or last[1] is None else max(at, last[1])
-                self.over[-1] = (last[0] + units, later, buckets)
-                return
-        if len(self.over) < 4096:
-            self.over.append((units, at, buckets))
-
-
-class _Log:
-    """Units by the time at which they were granted, as far back as may matter."""
-
-    def __init__(self) -> None:
-        self.period = 1.0
-        self.reach = 1.0
-        self._entries: deque[tuple[float, int]] = deque()
-        self._untold: list[tuple[float, int]] = []
-
-    def add(self, now: float, units: int, *, told: bool) -> None:
-        if not told:
-            self._untold.append((now, units))
-        entries = self._entries
-        # Together with others of about that time, as if all of them had been granted last.
-        if len(entries) > 1 and now - entries[-2][0] < self.period / 64:
-            units += entries.pop()[1]
-        entries.append((now, units))
-        while entries[0][0] < now - 2 * self.period * self.reach:
-            entries.popleft()
-
-    def units(self, now: float, period: float | None = None) -> int:
-        since = now - (self.period if period is None else period) * (1 + _SLACK)
-        return sum(units for at, units in self._entries if since < at <= now)
-
-    def next(self, now: float, period: float, most: int) -> float:
-        """Return the seconds until fewer than *most* units are in the last *period*."""
-        span = period * (1 + _SLACK)
-        left = self.units(now, period)
-        for at, units in self._entries:
-            if left < most:
-                return 0.0
-            if at > now - span:
-                left -= units
-                if left < most:
-                    return max(0.0, at + span - now)
-        return 0.0
-
-    def shown(self, now: float, *, whole: bool) -> list[list[int]]:
-        """Return units and ages of what the server does not know, or of everything."""
-        return [[units, int((now - at) * _MICRO)] for at, units in (self._entries if whole else self._untold)]
-
-    def told(self) -> None:
-        self._untold.clear()
 
 
 def _spend(rates: tuple[Rate, ...]) -> float:

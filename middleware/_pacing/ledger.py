@@ -124,6 +124,7 @@ class Ledger:
         meter = None if said.shared is None else self._buckets.get((said.shared, said.period))
         if meter is None:
             meter = Meter(said.limit, said.period, learned=True, fixed=said.fixed, exact=said.exact)
+            meter.counted = said.counted
             if said.shared is not None:
                 meter.shared = True
                 self._buckets[said.shared, said.period] = meter

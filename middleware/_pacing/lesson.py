@@ -22,6 +22,7 @@ class Lesson(NamedTuple):
         remaining: Units left when it was stated, or None.
         reset: Seconds from then until the quota is renewed, or None.
         shared: Name of the bucket that several endpoints draw from, or None.
+        counted: Whether no server stated it, and only this process's own requests were counted.
     """
 
     limit: int
@@ -31,6 +32,7 @@ class Lesson(NamedTuple):
     remaining: int | None = None
     reset: float | None = None
     shared: tuple[str | None, str] | None = None
+    counted: bool = False
 
 
 def lesson(quota: Quota) -> Lesson | None:

@@ -30,13 +30,13 @@ class Meter:
         learned: Whether a server said so, rather than the user.
         fixed: Whether the server is known to count windows from the first request in them.
         exact: Whether the period is known, rather than guessed.
+        counted: Whether no server stated the limit: only the requests of this process were counted.
         shared: Whether other keys draw from it as well.
     """
 
     __slots__ = (
-        "__weakref__", "_coarse", "_costs", "_expired", "_flying", "_grain", "_times", "ample", "exact", "fixed",
-        "floor", "learned",
-        "limit", "margin", "period", "shared", "slack", "used",
+        "__weakref__", "_coarse", "_costs", "_expired", "_flying", "_grain", "_times", "ample", "counted", "exact",
+        "fixed", "floor", "learned", "limit", "margin", "period", "shared", "slack", "used",
     )  # fmt: skip
 
     def __init__(
@@ -44,6 +44,7 @@ class Meter:
     ) -> None:
         self.used = 0
         self.exact = exact
+        self.counted = False
         self.shared = False
         self.fixed = fixed
         self.learned = learned

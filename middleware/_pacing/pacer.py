@@ -98,7 +98,7 @@ class Pacer(Ledger):
     def lessons(self) -> list[Lesson]:
         """What was learned, to be remembered."""
         return [
-            Lesson(meter.limit - self._trial.raised, meter.period, meter.fixed, meter.exact)
+            Lesson(meter.limit - self._trial.raised, meter.period, meter.fixed, meter.exact, counted=meter.counted)
             for meter in self.meters
             if meter.learned
         ]
@@ -309,8 +309,8 @@ class Pacer(Ledger):
         if self._refusal is not None and not self.flights:
             self._judge(now)
 
-    def stated(self, slot: Slot, quotas: Iterable[Quota], now: float) -> None:
-        """Learn at *now* from the limits that the accepting answer to *slot* stated."""
+    def stated(self, slot: Slot, quotas: Iterable[Quota | Lesson], now: float) -> None:
+        """Learn at *now* from the limits that the accepting answer to *slot* stated, or that others learned."""
         if self.learn:
             self._learn(quotas, min(slot.sent, now), now)
 
@@ -364,7 +364,7 @@ class Pacer(Ledger):
             if self._caution.pace is None:
                 self._trial.quiet(self.meters[0])
 
-    def _learn(self, quotas: Iterable[Quota], sent: float, now: float) -> bool:
+    def _learn(self, quotas: Iterable[Quota | Lesson], sent: float, now: float) -> bool:
         """Take over what the answer to a request that left at *sent* stated; return whether it is news."""
         news = False
         for quota in quotas:
@@ -372,7 +372,7 @@ class Pacer(Ledger):
                 if quota.remaining == 0 and quota.reset is not None:
                     self.halt(sent + min(quota.reset, _LONGEST_HALT))
                 continue
-            said = lesson(self.completed(quota, sent))
+            said = quota if isinstance(quota, Lesson) else lesson(self.completed(quota, sent))
             if said is None:
                 continue
             meter = self.find(said)
@@ -384,6 +384,7 @@ class Pacer(Ledger):
                 news = True
             elif meter.learned and (meter.limit != said.limit or meter.period != said.period):
                 meter.tune(said.limit, said.period)
+                meter.counted = said.counted
                 self._trial.raised = 0
                 news = True
             if said.remaining is not None and said.reset is not None and (until := sent + said.reset) > now:
@@ -408,6 +409,6 @@ class Pacer(Ledger):
         elif self.learn:
             period = refusal.retry_after or _GUESSED_PERIOD
             passed = sum(1 for sent in self.recent if refusal.first - period < sent)
-            self.add(Lesson(max(1, passed), period, exact=False), now)
+            self.add(Lesson(max(1, passed), period, exact=False, counted=True), now)
             self._caution.begin(self.meters, self.trip)
             self.news = True

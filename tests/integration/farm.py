@@ -37,7 +37,7 @@ async def quota(number: int, spec: dict[str, Any]) -> dict[str, Any]:
         return response
 
     shared = Redis(spec["store"])
-    limit = RateLimit(default=spec["rate"], store=shared.quotas, learn=spec.get("learn", True))
+    limit = RateLimit(default=spec.get("rate"), store=shared.quotas)
     async with aiohttp.ClientSession(
         middlewares=(limit, count), headers={"Authorization": f"Bearer {spec['token']}"}
     ) as session:
@@ -54,7 +54,8 @@ async def quota(number: int, spec: dict[str, Any]) -> dict[str, Any]:
         done = await asyncio.gather(*tasks, return_exceptions=True)
         errors = [repr(each) for each in done if isinstance(each, Exception)]
     await shared.aclose()
-    return {"worker": number, "seen": dict(seen), "errors": errors[:3], "down": shared.quotas.failures}
+    rates = [str(rate) for standing in limit.standing() for rate in standing.rates]
+    return {"worker": number, "seen": dict(seen), "errors": errors[:3], "rates": rates}
 
 
 async def token(number: int, spec: dict[str, Any]) -> dict[str, Any]:

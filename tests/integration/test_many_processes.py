@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from apiclient.sandbox import Sandbox, _api
+from apiclient.sandbox._answers import Answer
 from apiclient.sandbox._window import Hit
 from tests.authority import Authority
 from tests.integration import farm
@@ -83,6 +84,8 @@ async def drawn(
     each = [row["seen"].get("200", 0) for row in done]
     mean = sum(each) / len(each)
     told = f"{served} served, {refused} refused, {each}"
+    used, spread = served / (LIMIT * seconds), (mean / min(each), max(each) / mean)
+    print(f"{refused} of {served + refused} refused, {used:.1%} used, fairness {max(spread):.2f}")  # noqa: T201 - for -s
     assert refused <= (0.001 if strict else 0.25) * (served + refused), told
     assert served >= (0.97 if strict else 0.3) * LIMIT * seconds, told
     assert min(each) >= (mean / 1.5 if strict else 1), told
@@ -96,20 +99,24 @@ def server() -> Any:
     server.stop()
 
 
+@pytest.fixture(params=["fixed", "sliding"])
+def window(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How the API counts."""
+    if request.param == "sliding":
+        monkeypatch.setattr(_api, "FixedWindow", SlidingLog)
+
+
 @pytest.mark.timeout(90)
 @pytest.mark.parametrize("seconds", [3.0, pytest.param(30.0, marks=LONG)])
-@pytest.mark.parametrize("window", ["fixed", "sliding"])
-async def test_eight_processes_draw_from_one_quota(
-    server: Server, window: str, seconds: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("window")
+async def test_eight_processes_draw_from_one_quota(server: Server, seconds: float) -> None:
     """At most 0.1 % refused, at least 97 % used, and everybody has their part, whatever the API's windows are like."""
-    if window == "sliding":
-        monkeypatch.setattr(_api, "FixedWindow", SlidingLog)
     await drawn(server, seconds, strict=seconds > 10)
 
 
 @LONG
 @pytest.mark.timeout(90)
+@pytest.mark.usefixtures("window")
 async def test_a_process_killed_with_its_leases_costs_nobody_much(server: Server) -> None:
     """What it held comes free by itself, and its turn is not waited for."""
     await drawn(server, 30.0, kill=10.3)
@@ -117,6 +124,7 @@ async def test_a_process_killed_with_its_leases_costs_nobody_much(server: Server
 
 @LONG
 @pytest.mark.timeout(90)
+@pytest.mark.usefixtures("window")
 async def test_clocks_that_disagree_do_not_matter(server: Server) -> None:
     """The wall clocks of first and last process are ten minutes apart, neighbours more than one."""
     await drawn(server, 30.0, skew=600 / (WORKERS - 1))
@@ -124,14 +132,51 @@ async def test_clocks_that_disagree_do_not_matter(server: Server) -> None:
 
 @LONG
 @pytest.mark.timeout(90)
-@pytest.mark.parametrize("window", ["fixed", "sliding"])
-async def test_a_store_that_is_killed_and_comes_back_empty(
-    server: Server, window: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("window")
+async def test_a_store_that_is_killed_and_comes_back_empty(server: Server) -> None:
     """Meanwhile each goes by its share, and on return nobody bursts: the API sees neither."""
-    if window == "sliding":
-        monkeypatch.setattr(_api, "FixedWindow", SlidingLog)
     await drawn(server, 30.0, outage=(12.0, 3.0))
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize(
+    ("learned", "seconds"),
+    [("stated", 3.0), pytest.param("stated", 30.0, marks=LONG), pytest.param("counted", 30.0, marks=LONG)],
+)
+async def test_what_one_process_learned_all_keep_to(
+    server: Server, learned: str, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four processes are told nothing: few are refused before the limit is known, and a fifth, started later, is not.
+
+    Whether the API states its limit, or only that it is reached. Processes that kept it to themselves would be
+    refused three times of four, and the fifth once more.
+    """
+    if learned == "counted":
+        monkeypatch.setattr(_api, "quota_exceeded", lambda *_: Answer(429, b"", {"Retry-After": "1"}))
+    async with Sandbox(limits={"GET /v1/employees/{id}": (10, 1.0)}) as sandbox:
+        spec = {
+            "work": "quota",
+            "store": server.url,
+            "url": f"{sandbox.api_url}/employees/1",
+            "token": sandbox.issue_token(lifetime=3600.0),
+            "tasks": 5,
+        }
+        done = await rows(await farmed(**spec, workers=4, seconds=seconds))
+        refused, served = sandbox.count(status=429), sandbox.count(status=200)
+        first = sandbox.ledger[0].time
+        late = sum(entry.status == 429 and entry.time > first + 2.0 for entry in sandbox.ledger)
+        fifth = await rows(await farmed(**spec, workers=1, seconds=2.0))
+        more = sandbox.count(status=429) - refused
+    told = f"{served} served, {refused} refused ({late} after two seconds, {more} later on), {done + fifth}"
+    print(told)  # noqa: T201 - for -s
+    assert not [row["errors"] for row in done + fifth if row["errors"]]
+    # All that can be under way when the limit is reached.
+    assert refused <= 4 * 5, told
+    # One that two processes counted is found out after three refusals.
+    assert late + more <= (1 if learned == "stated" else 6) + 0.01 * served, told
+    assert served >= (0.9 if seconds > 10 else 0.5) * 10 * seconds, told
+    if learned == "stated":
+        assert {rate for row in done + fifth for rate in row["rates"]} == {"10/1s"}
 
 
 async def test_sixteen_processes_replace_a_rotating_token_once(server: Server) -> None:

@@ -45,8 +45,8 @@ PAGE = (DOCS / "observability.md").read_text(encoding="utf-8")
 COMMON = {"call_id", "endpoint", "otel_trace_id"}
 # What a program of another process would have to do to it, or a disk: shown by name in tests/apiclient/test_outbox*.py.
 ELSEWHERE = {
-    "auth.lease_lost", "outbox.record_failed", "outbox.lease_lost", "outbox.store_failed", "outbox.callback_failed",
-    "outbox.refused",
+    "auth.lease_lost", "auth.store_failed", "outbox.record_failed", "outbox.lease_lost", "outbox.store_failed",
+    "outbox.callback_failed", "outbox.refused",
 }  # fmt: skip
 
 

@@ -127,8 +127,13 @@ async def test_what_was_acknowledged_survives_sigkill(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-@pytest.mark.timeout(60)
-@pytest.mark.parametrize("kills", [5, pytest.param(200, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize(
+    "kills",
+    [
+        pytest.param(5, marks=pytest.mark.timeout(60)),
+        pytest.param(200, marks=[pytest.mark.long, pytest.mark.timeout(900)]),
+    ],
+)
 async def test_what_was_acknowledged_on_a_server_survives_sigkill(tmp_path: Path, kills: int) -> None:
     """The same with the outbox in Valkey, which writes its append-only file before it acknowledges."""
     server = Server(appendonly="yes", appendfsync="always")

@@ -22,8 +22,8 @@ pytestmark = pytest.mark.usefixtures("connections")
 RATES = (Rate(10, per=3600.0), Rate(5, per=1800.0))
 
 
-async def asked(server: Server, *command: Any) -> Any:
-    client: Any = redis.asyncio.Redis.from_url(server.url)
+async def asked(server: Server | str, *command: Any) -> Any:
+    client: Any = redis.asyncio.Redis.from_url(server if isinstance(server, str) else server.url)
     try:
         return await client.execute_command(*command)
     finally:
@@ -62,12 +62,12 @@ async def test_on_a_cluster() -> None:
 
 
 @contextmanager
-def sentinel(watched: Server, folder: Path) -> Iterator[int]:
+def sentinel(watched: Server, folder: Path, *settings: str) -> Iterator[int]:
     port = free_port()
     config = folder / "sentinel.conf"
-    config.write_text(
-        f"port {port}\nbind 127.0.0.1\ndir {folder}\nsentinel monitor orders 127.0.0.1 {watched.port} 1\n"
-    )
+    monitor = f"monitor orders 127.0.0.1 {watched.port} 1"
+    lines = [f"port {port}", "bind 127.0.0.1", f"dir {folder}", *(f"sentinel {each}" for each in (monitor, *settings))]
+    config.write_text("\n".join(lines) + "\n")
     process = subprocess.Popen([binary(), str(config), "--sentinel"], stdout=subprocess.DEVNULL)
     try:
         yield port

@@ -73,6 +73,48 @@ def test_the_change_says_since_when_and_how_many() -> None:
     assert reminders[0].failed == 905
 
 
+def test_the_ratio_itself_is_enough() -> None:
+    """Half of twenty, in the long window and in the short one."""
+    subject = alarm()
+    assert told(successes(subject, 10) + failures(subject, 9)) == []
+    assert told(failures(subject, 1)) == ["alerting"]
+
+
+def test_it_is_over_only_below_half_of_the_ratio() -> None:
+    """Twenty of eighty in the short window are still too many, twenty of eighty-one are not."""
+    subject = alarm()
+    assert told(failures(subject, 20)) == ["alerting"]
+    assert told(successes(subject, 60)) == []
+    assert told(successes(subject, 1)) == ["resolved"]
+
+
+def test_it_is_strained_by_half_a_row_or_by_the_short_window_alone() -> None:
+    """Two of four in a row; or enough calls in all, and the latest of them bad."""
+    subject = alarm(consecutive=4)
+    successes(subject, 1000)
+    assert told(failures(subject, 1)) == []
+    assert told(failures(subject, 1)) == ["degraded"]
+    subject = alarm()
+    successes(subject, 15, 0.0)
+    assert told(failures(subject, 4, 100.0)) == []
+    assert told(failures(subject, 1, 100.0)) == ["degraded"]
+
+
+def test_only_an_alert_is_worth_keeping() -> None:
+    """What is merely strained may be forgotten; the repr says where it stands."""
+    subject = alarm(consecutive=4)
+    seen = []
+    for _ in range(4):
+        subject.failure(0.0)
+        seen.append((repr(subject), subject.busy))
+    assert seen == [
+        ("<Alarm ok>", False),
+        ("<Alarm degraded>", False),
+        ("<Alarm degraded>", False),
+        ("<Alarm alerting>", True),
+    ]
+
+
 def test_failures_in_a_row_raise_it() -> None:
     """Five in a row, whatever the ratio over the long window; half of it is a strain."""
     subject = alarm(consecutive=5)

@@ -58,6 +58,27 @@ def test_an_overflow_means_the_cap_for_ever() -> None:
     assert [delays.next() for _ in range(1100)][-70:] == [20.0] * 70
 
 
+def test_a_generator_that_ended_or_overflowed_is_not_asked_again() -> None:
+    """What it would do then is its own affair."""
+    asked: list[int] = []
+
+    class Broken:
+        def __init__(self, error: type[Exception]) -> None:
+            self.error = error
+
+        def send(self, _: object) -> float:
+            asked.append(1)
+            if len(asked) % 2 == 1:
+                return 1.0
+            raise self.error
+
+    for error, last in ((StopIteration, 1.0), (OverflowError, 20.0)):
+        asked.clear()
+        make: Any = partial(Broken, error)
+        assert waits(make, 4) == [1.0, last, last, last]
+        assert len(asked) == 2
+
+
 def test_a_generator_is_sent_the_last_outcome() -> None:
     """``backoff.runtime`` computes its wait from what happened."""
     delays = Delays(partial(backoff.runtime, value=float), cap=20.0)

@@ -111,7 +111,7 @@ def test_a_thousand_failed_probes_do_not_overflow() -> None:
 
 def test_the_cooldown_starts_anew_after_a_good_time() -> None:
     """Closed for a whole window: new trouble. Closed for less: the same trouble, and the cooldown grows on."""
-    for pause, expected in ((1.0, 10.0), (11.0, 5.0)):
+    for pause, expected in ((1.0, 10.0), (10.0, 10.0), (11.0, 5.0)):
         subject = opened()
         attempt(subject, SUCCESS, 5.0)
         attempt(subject, SUCCESS, 5.0)
@@ -179,6 +179,119 @@ def test_slow_attempts_open_it_too() -> None:
         assert subject.state is state
 
 
+@pytest.mark.parametrize(
+    ("verdicts", "hinted", "state"),
+    [
+        ([FAILURE] * 5, True, State.OPEN),
+        ([FAILURE] * 5, False, State.CLOSED),
+        ([FAILURE] * 4, True, State.CLOSED),  # Below a quarter of the minimum.
+        ([SUCCESS] + [FAILURE] * 18, True, State.CLOSED),  # One of its own succeeded: the hint says nothing.
+        ([SUCCESS] + [FAILURE] * 19, True, State.OPEN),  # The minimum of its own.
+        ([IGNORED] * 20 + [FAILURE] * 4, True, State.CLOSED),
+    ],
+)
+def test_with_a_hint_less_evidence_of_its_own_is_enough(verdicts: list[Verdict], *, hinted: bool, state: State) -> None:
+    """A quarter of the minimum, and no success among it; a hint alone does nothing."""
+    subject = breaker(minimum=20)
+    for verdict in verdicts:
+        attempt(subject, verdict, 1.0, hinted=hinted)
+    assert subject.state is state
+
+
+def test_successes_of_long_ago_do_not_contradict_a_hint() -> None:
+    """Only the last fifth of the window does: a busy process notices an outage as fast as an idle one."""
+    subject = breaker(minimum=20)
+    for _ in range(1000):
+        attempt(subject, SUCCESS, 1.0)
+    for _ in range(5):
+        attempt(subject, FAILURE, 4.0, hinted=True)
+    assert (subject.state, subject.on_hint) == (State.OPEN, True)
+    assert subject.reason == "all of the last 5 attempts failed, as another process has hinted"
+
+
+def test_what_it_found_itself_is_no_hearsay() -> None:
+    """Opened with the whole minimum, or by a failed probe, it did so on its own evidence, hint or not."""
+    subject = breaker(minimum=2)
+    for _ in range(2):
+        attempt(subject, FAILURE, 0.0, hinted=True)
+    assert (subject.state, subject.on_hint) == (State.OPEN, False)
+    subject = breaker(minimum=20)
+    for _ in range(5):
+        attempt(subject, FAILURE, 0.0, hinted=True)
+    assert subject.on_hint
+    attempt(subject, FAILURE, 5.0)
+    assert (subject.state, subject.on_hint) == (State.OPEN, False)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "verdict", "slow", "state"),
+    [
+        (0.5, SUCCESS, True, State.OPEN),
+        (0.5, SUCCESS, False, State.CLOSED),
+        (0.5, IGNORED, True, State.HALF_OPEN),
+        (None, SUCCESS, True, State.CLOSED),
+    ],
+)
+def test_a_probe_that_is_slow_has_failed(ratio: float | None, verdict: Verdict, *, slow: bool, state: State) -> None:
+    """Where slowness counts, and of a probe that says anything at all."""
+    subject = opened(slow_ratio=ratio, probes=1)
+    attempt(subject, verdict, 5.0, slow=slow)
+    assert subject.state is state
+
+
+def test_a_probe_may_say_for_how_long_it_stays_open() -> None:
+    """A Retry-After of the probe's answer counts like that of any other; without one the cooldown does alone."""
+    subject = opened()
+    attempt(subject, FAILURE, 5.0, retry_after=99.0)
+    assert subject.retry_after(5.0) == 99.0
+    assert opened(cooldown=0.25).retry_after(0.0) == 0.25
+
+
+def test_unless_told_otherwise() -> None:
+    """Half of twenty attempts open it, for five seconds; two probes close it."""
+    subject = Breaker()
+    for number in range(20):
+        assert subject.state is State.CLOSED
+        attempt(subject, FAILURE if number % 2 else SUCCESS, 0.0)
+    assert subject.retry_after(0.0) == 5.0
+    assert [subject.enter(5.0) is None for _ in range(3)] == [False, False, True]
+
+
+def test_half_open_and_full_it_asks_for_a_second_at_most() -> None:
+    """Nobody knows when the probes return; with a place left one may come at once."""
+    for cooldown, wait in ((5.0, 1.0), (0.25, 0.25)):
+        subject = opened(cooldown=cooldown)
+        first = subject.enter(5.0)
+        assert first is not None
+        assert subject.retry_after(5.0) == 0.0
+        assert subject.enter(5.0) is not None
+        assert subject.retry_after(5.0) == wait
+        subject.leave(first, SUCCESS, 5.0)
+        assert subject.retry_after(5.0) == wait
+
+
+def test_every_change_says_why() -> None:
+    """A person can read the reason, whatever the change."""
+    subject = opened(probes=1)
+    reasons = [subject.reason]
+    for now, verdict in ((5.0, FAILURE), (15.0, SUCCESS)):
+        ticket = subject.enter(now)
+        assert ticket is not None
+        reasons.append(subject.reason)
+        subject.leave(ticket, verdict, now)
+        reasons.append(subject.reason)
+    subject.force("open", 20.0)
+    assert [*reasons, subject.reason] == [
+        "of 4 attempts 4 failed and 0 were slow",
+        "the cooldown is over",
+        "a probe failed",
+        "the cooldown is over",
+        "the probes succeeded",
+        "by hand",
+    ]
+    assert (repr(subject), subject.busy) == ("<Breaker forced_open>", True)
+
+
 def test_it_can_be_held_by_hand() -> None:
     """Forced open nothing passes, forced closed all does, and let go it starts closed."""
     subject = breaker()
@@ -225,11 +338,17 @@ class BreakerMachine(RuleBasedStateMachine):
             self.under_way.append((ticket, self.subject.state))
 
     @precondition(lambda self: self.under_way)
-    @rule(data=st.data(), verdict=st.sampled_from(Verdict), slow=st.booleans(), asked=st.none() | st.floats(0, 100))
-    def leave(self, data: st.DataObject, verdict: Verdict, asked: float | None, *, slow: bool) -> None:
+    @rule(
+        data=st.data(),
+        verdict=st.sampled_from(Verdict),
+        slow=st.booleans(),
+        asked=st.none() | st.floats(0, 100),
+        hinted=st.booleans(),
+    )
+    def leave(self, data: st.DataObject, verdict: Verdict, asked: float | None, *, slow: bool, hinted: bool) -> None:
         ticket, _ = self.under_way.pop(data.draw(st.integers(0, len(self.under_way) - 1)))
         before = self.subject.state
-        self.subject.leave(ticket, verdict, self.now, slow=slow, retry_after=asked)
+        self.subject.leave(ticket, verdict, self.now, slow=slow, retry_after=asked, hinted=hinted)
         if verdict is IGNORED or before in {State.FORCED_OPEN, State.FORCED_CLOSED}:
             assert self.subject.state is before
         if self.subject.state is not before:

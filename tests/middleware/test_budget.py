@@ -55,13 +55,42 @@ def test_origins_have_budgets_of_their_own() -> None:
     assert shared.of("b", 0.0).withdraw(1.0, 0.0)
 
 
+def test_what_remains_is_told_by_origin() -> None:
+    """For a person who asks why nothing is retried."""
+    shared = RetryBudget(ratio=0.5, floor=0.1)
+    shared.of("https://a.example", 0.0).call(0.0)
+    shared.of("https://b.example", 0.0).withdraw(1.0, 0.0)
+    assert shared.remaining(0.5) == {"https://a.example": 1.5, "https://b.example": 0.0}
+    assert shared.remaining(99.0) == {"https://a.example": 1.0, "https://b.example": 1.0}
+
+
+def test_the_origin_asked_for_last_is_looked_up_again_after_a_second() -> None:
+    """What was remembered for the sake of speed is not used for ever: its use is noted, so that it is not forgotten."""
+    shared = RetryBudget(floor=0.1)
+    found = shared.of("a", 0.0)
+    shared._budgets.pop("a")
+    assert shared.of("a", 0.9) is found
+    assert shared.of("a", 1.0) is not found
+
+
+@pytest.mark.parametrize("cost", [0.0, 1.0])
+def test_the_extremes_are_options_too(cost: float) -> None:
+    """Ratio and cost from 0 to 1, a window up to an hour, no floor or a million."""
+    shared = RetryBudget(ratio=cost, window=3600, floor=1_000_000 * cost, throttle_cost=cost)
+    assert (shared.ratio, shared.throttle_cost) == (cost, cost)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"ratio": -0.1}, "ratio must be between 0 and 1, got -0.1"),
         ({"ratio": float("nan")}, "ratio must be"),
         ({"window": 0}, "window must be above 0 and at most 3600 seconds, got 0"),
+        ({"ratio": 1.1}, "ratio must be"),
+        ({"window": 3600.5}, "window must be"),
         ({"floor": -1}, "floor must be between 0"),
+        ({"floor": 1_000_000.5}, "floor must be between 0 and 1000000 retries per second"),
+        ({"throttle_cost": -0.1}, "throttle_cost must be"),
         ({"throttle_cost": 2}, "throttle_cost must be between 0 and 1, got 2"),
     ],
 )

@@ -353,6 +353,73 @@ async def test_each_change_is_an_event(peer: Peer, caplog: pytest.LogCaptureFixt
     assert vars(caplog.records[0])["reason"] == "of 4 attempts 4 failed and 0 were slow"
 
 
+class Hints:
+    """What processes tell one another, without a store between them."""
+
+    def __init__(self) -> None:
+        self.known: set[str] = set()
+        self.published: list[tuple[str, float]] = []
+        self.asked = 0
+
+    def __repr__(self) -> str:
+        return "Hints()"
+
+    def publish(self, key: str, seconds: float) -> None:
+        self.published.append((key, seconds))
+
+    def hinted(self, key: str) -> bool:
+        self.asked += 1
+        return key in self.known
+
+
+async def test_what_opens_here_is_told_to_others_until_its_cooldown_ends(peer: Peer) -> None:
+    """Once per opening, also of a failed probe; never for longer than the longest cooldown, whatever Retry-After says."""
+    hints = Hints()
+    subject = breaker(hints=hints, max_cooldown=20.0)
+    origin = str(URL(peer.url).origin())
+    async with aiohttp.ClientSession(middlewares=(subject,)) as client:
+        await broken(client, peer)
+        await asyncio.sleep(5)
+        peer.answers(503, headers={"Retry-After": "600"})
+        await get(client, peer.url)
+        subject.hold(peer.url, "open")
+    assert hints.published == [(origin, pytest.approx(5.0, abs=0.1)), (origin, 20.0)]
+
+
+async def test_a_hint_from_a_bad_host_stops_nobody_who_gets_through(peer: Peer) -> None:
+    """While its own attempts succeed a hint changes nothing, and nobody even asks for one."""
+    hints = Hints()
+    hints.known.add(str(URL(peer.url).origin()))
+    subject = breaker(hints=hints, minimum=20)
+    async with aiohttp.ClientSession(middlewares=(subject,)) as client:
+        for _ in range(50):
+            assert await get(client, peer.url) == 200
+        peer.answers(404, 429)
+        assert [await get(client, peer.url) for _ in range(2)] == [404, 429]
+        assert hints.asked == 0
+        for _ in range(12):
+            peer.answers(200, 503, 200)
+            assert [await get(client, peer.url) for _ in range(3)] == [200, 503, 200]
+            await asyncio.sleep(3)
+        assert hints.asked == 12
+    assert subject.state(peer.url) is State.CLOSED
+    assert hints.published == []
+
+
+async def test_a_hint_that_its_own_failures_confirm_opens_it_early(peer: Peer) -> None:
+    """Five attempts instead of twenty; and what opened on hearsay is passed on to nobody."""
+    hints = Hints()
+    hints.known.add(str(URL(peer.url).origin()))
+    subject = breaker(hints=hints, minimum=20)
+    async with aiohttp.ClientSession(middlewares=(subject,)) as client:
+        peer.answers(503)
+        for _ in range(5):
+            await get(client, peer.url)
+        with pytest.raises(errors.CircuitOpen):
+            await client.get(peer.url)
+    assert (peer.count, hints.published) == (5, [])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -380,3 +447,4 @@ def test_the_repr_tells_the_options() -> None:
         repr(CircuitBreaker(slow=2, per="endpoint"))
         == "CircuitBreaker(failure_ratio=0.5, cooldown=5, slow=2, per='endpoint')"
     )
+    assert repr(CircuitBreaker(hints=Hints())) == "CircuitBreaker(failure_ratio=0.5, cooldown=5, hints=Hints())"

@@ -296,6 +296,17 @@ def test_options_are_checked() -> None:
     )
 
 
+async def test_a_call_that_nobody_would_keep_is_refused(peer: Peer) -> None:
+    """defer=True without a Defer in the chain would lose the work silently: nothing is sent, and the error says why."""
+    outbox = MemoryOutbox()
+    for client in (ApiClient(peer.url), ApiClient(peer.url, pipeline=Pipeline([StatusErrors()]), outbox=outbox)):
+        async with client:
+            with pytest.raises(errors.InvalidRequest, match="the pipeline has no Defer"):
+                await client.post("/orders", json={"n": 1}, idempotency_key="k", defer=True)
+            await client.post("/orders", json={"n": 1}, idempotency_key="k", defer=False)
+    assert peer.count == 2
+
+
 def test_an_intent_is_json_and_back() -> None:
     """Whatever the body: text as text, bytes as base64; what is no intent is said to be none."""
     for body in (b"", b"{}", "\u00e9\u2028".encode(), bytes(range(256))):

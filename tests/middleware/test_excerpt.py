@@ -52,6 +52,22 @@ def test_of_markup_the_visible_words_are_shown() -> None:
     assert excerpt(b"<script>never closed token=1") == ""
     assert excerpt(b"<!-- never closed") == ""
     assert excerpt(b"plain \x1b[31mred\r\n text") == "plain \\x1b[31mred text"
+    assert excerpt(b"\n <p>after a blank</p>") == "after a blank"
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "shown"),
+    [
+        (b"caf\xe9 is", "text/plain; charset=windows-1251", "caf\u0439 is"),
+        (b"caf\xe9 is", "TEXT/PLAIN; CHARSET=WINDOWS-1251", "caf\u0439 is"),
+        (b"caf\xe9 is", None, "caf\u00e9 is"),
+        (b"." * 8191 + b"\xc3\xa9", None, "." * 197 + "..."),
+        (b" " * 8190 + b"a\xc3\xa9", None, "a"),
+    ],
+)
+def test_the_excerpt_is_read_in_the_charset_of_the_body(body: bytes, content_type: str | None, shown: str) -> None:
+    """As declared, in any case; where the reading is cut within a character, that character is left out."""
+    assert excerpt(body, content_type) == shown
 
 
 @given(st.binary(max_size=400), st.none() | st.text(max_size=30))
@@ -84,3 +100,18 @@ def test_what_the_request_carried_is_taken_out_of_what_is_echoed() -> None:
     assert set(secrets) == {"Bearer a/b+c=d1", "a/b+c=d1", "key-123456", "tok/en=77"}
     body = b'{"m": "a\\/b+c=d1 key-123456 tok%2Fen%3D77 tok/en%3D77 me/1.0 test req-1234 abc"}'
     assert without(body, secrets) == b'{"m": "[hidden] [hidden] [hidden] [hidden] me/1.0 test req-1234 abc"}'
+
+
+def test_a_secret_within_another_leaves_no_rest_of_it() -> None:
+    """The longest goes first; from six characters on a value is one, and so is all that follows a scheme."""
+    headers = {"Authorization": "Digest zz=abc nonce=1", "X-Key": "zz=abc", "X-Short": "12345"}
+    secrets = secrets_of(headers)
+    assert secrets == ("Digest zz=abc nonce=1", "zz=abc nonce=1", "zz=abc")
+    assert without(b"<Digest zz=abc nonce=1> <zz=abc nonce=1> <zz=abc> 12345", secrets) == (
+        b"<[hidden]> <[hidden]> <[hidden]> 12345"
+    )
+
+
+def test_a_secret_that_no_charset_has_hides_the_others_still() -> None:
+    """A lone surrogate raises nothing."""
+    assert without(b"key-123456", ["a\ud800b-12345", "key-123456"]) == b"[hidden]"

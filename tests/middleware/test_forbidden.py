@@ -89,6 +89,9 @@ def test_quota_that_is_left_is_no_ban(remaining: str) -> None:
             Forbidden,
             None,
         ),
+        ({"error": "x", "message": "Insufficient scope: one.two; SCOPE"}, ScopeMissing, "one.two"),
+        ({"title": "You have no", "detail": "permission"}, PermissionMissing, None),
+        ({"title": "too", "detail": "many"}, Banned, None),  # Read as one text, with a blank between.
         ({"message": "Forbidden"}, Forbidden, None),
         ({}, Forbidden, None),
         (b"", Forbidden, None),

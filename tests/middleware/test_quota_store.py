@@ -102,3 +102,59 @@ async def test_cancelled_while_asking_the_store_gives_the_slot_back(peer: Peer) 
         tasks[0].cancel()
         done = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(each) for each in done] == [asyncio.CancelledError, list, list, list, list]
+
+
+@pytest.mark.parametrize("more", [19, 500])
+async def test_where_there_is_plenty_nobody_waits_for_the_store(peer: Peer, more: int) -> None:
+    """It is asked again before a lease is used up, or too old to be used: then what is left is given back."""
+
+    class Ample(Shared):
+        def __init__(self) -> None:
+            super().__init__(slow=0.02)
+            self.held = 0
+
+        async def lease(self, key: str, rates: tuple[Rate, ...], want: int) -> Lease:
+            self.held += want + more
+            return (await super().lease(key, rates, want + more))._replace(seconds=0.25)
+
+        def landed(self, key: str, units: int, ago: float | None) -> None:
+            self.held -= units
+
+    loop = asyncio.get_running_loop()
+    store = Ample()
+    policy = RateLimit(default="1000/1s", store=store)
+    async with aiohttp.ClientSession(middlewares=(policy,)) as session:
+        await batch(session, peer.url, 1)
+        began = loop.time()
+        for _ in range(100):
+            await batch(session, peer.url, 1)
+            await asyncio.sleep(0.01)
+        assert loop.time() - began < 1.01
+    assert 5 <= len(store.asked) <= 9
+    assert store.held <= more + 20, "no more than the last lease"
+
+
+async def test_each_unit_is_told_once_where_several_are_told_together(peer: Peer) -> None:
+    """What landed within a hundredth of a period is told as one, not earlier than the last of it counted."""
+
+    class Told(Shared):
+        def __init__(self) -> None:
+            super().__init__()
+            self.told: list[tuple[float, int, float | None]] = []
+
+        async def lease(self, key: str, rates: tuple[Rate, ...], want: int) -> Lease:
+            return await super().lease(key, rates, want + 99)
+
+        def landed(self, key: str, units: int, ago: float | None) -> None:
+            self.told.append((asyncio.get_running_loop().time(), units, ago))
+
+    store = Told()
+    async with aiohttp.ClientSession(middlewares=(RateLimit(default="1000/1s", store=store),)) as session:
+        for _ in range(300):
+            await batch(session, peer.url, 1)
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.05)
+        await batch(session, peer.url, 1)
+    assert sum(units for _, units, _ in store.told) == 301
+    assert len(store.told) <= 60
+    assert all(ago is not None and 0 <= ago < 0.02 for *_, ago in store.told)

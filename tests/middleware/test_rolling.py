@@ -35,6 +35,53 @@ def test_the_tail_counts_the_newest_slices() -> None:
     assert rolling.tail(9.9, 99) == rolling.sum(9.9)
 
 
+def test_one_slice_is_a_window_that_begins_anew() -> None:
+    """The least number of slices: all or nothing."""
+    rolling = Rolling(10.0, 1)
+    rolling.add(3.0, 2.5)
+    assert rolling.sum(9.9) == 2.5
+    assert rolling.sum(10.0) == 0
+
+
+def test_unless_told_otherwise_there_are_ten_slices() -> None:
+    """What was added in the first tenth is gone with the first tenth of the next window."""
+    rolling = Rolling(10.0)
+    rolling.add(0.99)
+    rolling.add(1.0)
+    assert rolling.sum(9.99) == 2
+    assert rolling.sum(10.0) == 1
+    assert rolling.sum(11.0) == 0
+
+
+def test_slices_may_be_shorter_than_a_second() -> None:
+    """Each ends where it should, and not with another."""
+    rolling = Rolling(5.0, 10)
+    rolling.add(0.6)
+    rolling.add(1.2)
+    assert (rolling.sum(5.4), rolling.sum(5.6), rolling.sum(6.0)) == (2, 1, 0)
+
+
+def test_what_was_cleared_is_gone_from_every_reading() -> None:
+    """Older slices, the one being filled and the tail; what comes then counts."""
+    rolling = Rolling(10.0, 10)
+    rolling.add(0.5)
+    rolling.add(3.5)
+    rolling.clear()
+    assert (rolling.sum(3.5), rolling.tail(3.5, 10), rolling.sum(4.0)) == (0, 0, 0)
+    rolling.add(4.5)
+    assert (rolling.sum(5.0), rolling.tail(5.0, 10)) == (1, 1)
+
+
+@pytest.mark.parametrize("count", [1, 2, 10, 11])
+def test_a_tail_of_the_slice_that_is_being_filled_and_those_before(count: int) -> None:
+    """So many slices and no more, at the very moment at which one begins."""
+    rolling = Rolling(10.0, 10)
+    for second in range(20):
+        rolling.add(float(second), 2.0**second)
+    assert rolling.tail(19.0, count) == sum(2.0**second for second in range(20 - min(count, 10), 20))
+    assert rolling.tail(20.0, count) == sum(2.0**second for second in range(21 - min(count, 10), 20))
+
+
 def test_a_clock_that_steps_back_loses_nothing() -> None:
     """Time that goes backwards counts into the newest slice."""
     rolling = Rolling(10.0, 10)

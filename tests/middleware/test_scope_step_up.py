@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, web
 
+from apiclient import Pipeline, current_call
 from apiclient.credentials import ClientCredentials, StaticToken
 from apiclient.middleware.auth_refresh import AuthRefresh
 from apiclient.middleware.authorize import Authorize
@@ -48,6 +49,24 @@ async def test_the_endpoint_is_remembered_and_the_others_keep_the_narrower_token
             ("/pay", "Bearer token-2"),
         ]
         assert authority.token_requests == 2
+
+
+async def test_a_credential_chosen_for_one_call_is_neither_replaced_nor_remembered() -> None:
+    """Two accounts on one chain: what one account's endpoint needed is never sent in the name of the other."""
+    async with Authority() as authority:
+        first, second = scoped(authority), scoped(authority)
+
+        async def on_behalf(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+            call = current_call()
+            call.credential = second if "second" in request.headers else first
+            return await handler(request)
+
+        async with authority.session(Pipeline([on_behalf, *chain(authority, first)])) as session:
+            for headers in ({}, {"second": "1"}, {}):
+                async with session.get("/pay", headers=headers) as response:
+                    assert response.status == 200
+        sent = [token for _, path, token in authority.requests if path == "/pay"]
+        assert sent == [f"Bearer token-{number}" for number in (1, 2, 3, 4, 1, 2)]
 
 
 async def test_many_at_once_make_one_token_request() -> None:

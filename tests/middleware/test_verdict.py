@@ -1,6 +1,5 @@
 """The retry decision, as tables."""
 
-import math
 from typing import Any
 
 import pytest
@@ -158,6 +157,8 @@ def test_methods_can_be_limited() -> None:
         ({"X-Should-Retry": "true"}, True),
         ({"x-should-retry": " FALSE "}, False),
         ({"x-should-retry": "maybe"}, None),
+        ({"x-should-retry": "1"}, True),
+        ({"x-should-retry": "0"}, False),
         ({"stripe-should-retry": "true"}, True),
         ({"x-should-retry": "false", "stripe-should-retry": "true"}, False),
     ],
@@ -176,6 +177,10 @@ def test_the_servers_own_verdict_is_read(headers: dict[str, str], *, said: bool 
         (False, 1.0, b"", True),
         (False, None, b'{"title": "A request is outstanding for this Idempotency-Key"}', True),
         (False, None, b'{"code": "request_in_progress"}', True),
+        (False, None, b'{"title": "Idempotency-Key is in use"}', True),
+        (False, None, b"The first request is still In Progress", True),
+        (False, None, b"it is being processed", True),
+        (False, None, b"one request is outstanding", True),
         (False, None, b"x" * 5000 + b"in progress", False),
     ],
 )
@@ -186,14 +191,43 @@ def test_a_409_is_in_progress_by_what_it_says(
     assert in_progress(resent=resent, retry_after=after, head=head) is expected
 
 
-def test_every_decision_says_why() -> None:
+@pytest.mark.parametrize(
+    ("outcome", "changed", "why"),
+    [
+        (Outcome(503), {}, "503 is a temporary failure"),
+        (Outcome(404), {}, "404 is not among the statuses that are retried"),
+        (Outcome(503, verdict=True), {}, "the server says to retry 503"),
+        (Outcome(503, verdict=False, judge="retry_if"), {}, "retry_if says not to retry 503"),
+        (Outcome(None, "X", verdict=False), {}, "the server says not to retry X"),
+        (Outcome(None, "X"), {}, "X is a passing failure of the network"),
+        (Outcome(None, "X", permanent=True), {}, "X does not go away by itself"),
+        (Outcome(409, in_progress=True), {}, "409: the request with this key is still being carried out"),
+        (Outcome(503), {"replayable": False}, "the body can be read only once"),
+        (Outcome(503), {"attempt": 4}, "4 of 4 attempts are used up"),
+        (Outcome(421), {"retried": 1}, "421 is retried once only"),
+        (Outcome(503, retry_after=999.0), {}, "the server asks for 999 s; at most 60 s are waited"),
+        (Outcome(503), {"remaining": 0.25}, "a wait of 0.5 s does not fit into the 0.25 s that the call has left"),
+        (
+            Outcome(503),
+            {"method": "POST", "repeatable": False},
+            "POST may have been carried out and has no idempotency key",
+        ),
+    ],
+)
+def test_every_decision_says_why(outcome: Outcome, changed: dict[str, Any], why: str) -> None:
     """A person can read the reason for each outcome."""
-    for outcome in (
-        Outcome(503),
-        Outcome(404),
-        Outcome(None, "X"),
-        Outcome(503, verdict=False),
-        Outcome(503, retry_after=999.0),
-    ):
-        for repeatable in (True, False):
-            assert decided(outcome, repeatable=repeatable, remaining=math.inf).why
+    assert decided(outcome, **changed).why == why
+
+
+def test_a_method_that_is_not_retried_may_still_have_been_carried_out() -> None:
+    """That nothing would be sent again hides no unknown outcome: only a failure that is permanent is no doubt."""
+    rules = RULES._replace(methods=frozenset({"GET"}))
+    given: dict[str, Any] = {"method": "POST", "repeatable": False}
+    assert decided(Outcome(None, "X"), rules, **given).stop is Stop.NOT_REPEATABLE
+    assert decided(Outcome(None, "X", permanent=True), rules, **given).stop is None
+    assert decided(Outcome(503), rules, **given).stop is None
+
+
+def test_a_retry_after_that_is_too_long_is_named() -> None:
+    """Law 6: longer than allowed ends the call, and the time asked for is told."""
+    assert decided(Outcome(503, retry_after=60.5)).needed == 60.5

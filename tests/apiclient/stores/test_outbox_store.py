@@ -254,6 +254,13 @@ async def test_reviving_one_that_waits_makes_it_due(store: OutboxStore) -> None:
     assert (entry.id, entry.expires) == ("a", math.inf)
 
 
+async def test_reviving_one_that_waits_frees_its_name(store: OutboxStore) -> None:
+    """What comes under that name after it is an item of its own, also where the revived one was not dead."""
+    assert await store.put(Draft("a", intent(1), dedupe="d")) == "a"
+    assert await store.revive("a")
+    assert await store.put(Draft("b", intent(2), dedupe="d")) == "b"
+
+
 async def test_dropping_what_is_being_delivered_fences_its_outcome(store: OutboxStore) -> None:
     """It is gone, and the deliverer is told so."""
     await store.put(Draft("a", intent()))

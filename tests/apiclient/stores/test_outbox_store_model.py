@@ -43,9 +43,15 @@ class Item:
 
 
 class OutboxModel(RuleBasedStateMachine):
-    """Says after each step what the store must hold."""
+    """Says after each step what the store must hold.
+
+    Attributes:
+        kind: Of the store, in ``STORES``.
+        remembers: Whether the latest time seen is kept beside the items, and outlives the process.
+    """
 
     kind = "memory"
+    remembers = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,6 +106,8 @@ class OutboxModel(RuleBasedStateMachine):
         assert self.run(self.store.put(draft)) == (name if twin is None else twin)
         if twin is None:
             now = self.clock.now
+            if self.remembers:
+                self.seen = max(self.seen, now)
             expires = now + lifetime
             number = 1 + max((item.number for item in self.items.values()), default=self.acknowledged)
             self.items[name] = Item(number, endpoint, min(now + delay, expires), now, expires, dedupe)
@@ -160,7 +168,8 @@ class OutboxModel(RuleBasedStateMachine):
             self.run(self.store.aclose())
             self.store = self.make(self.folder, self.clock)
             self.run(self.store.stats())
-            self.seen = max((item.created for item in self.pending().values()), default=self.clock.now)
+            if not self.remembers:
+                self.seen = max((item.created for item in self.pending().values()), default=self.clock.now)
 
     @rule(seconds=st.sampled_from([1.0, 10.0, LEASE, 1000.0]))
     def wait(self, seconds: float) -> None:

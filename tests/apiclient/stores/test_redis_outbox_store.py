@@ -48,7 +48,7 @@ def kept_in_redis(folder: Path, clock: Clock) -> OutboxStore:
 def test_the_store_does_what_its_model_does(monkeypatch: pytest.MonkeyPatch, examples: int) -> None:
     """In any order of operations, crashes and jumps of the clock no item is lost or settled twice."""
     monkeypatch.setitem(outbox.STORES, "redis", (kept_in_redis, True))
-    model = type("RedisModel", (test_outbox_store_model.OutboxModel,), {"kind": "redis"})
+    model = type("RedisModel", (test_outbox_store_model.OutboxModel,), {"kind": "redis", "remembers": True})
     run_state_machine_as_test(
         model,
         settings=settings(

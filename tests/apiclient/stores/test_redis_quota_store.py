@@ -132,7 +132,7 @@ async def test_without_the_server_it_can_refuse(name: str) -> None:
     server = Server()
     one = worker(name, server, unreachable="refuse")
     server.stop()
-    assert await one.lease("k", SLOW, 1) == (0, 1.0, math.inf)
+    assert await one.lease("k", SLOW, 1) == Lease(0, wait=math.inf)
 
 
 async def test_a_server_that_forgot_is_told(name: str) -> None:
@@ -148,6 +148,65 @@ async def test_a_server_that_forgot_is_told(name: str) -> None:
         assert await _answered(worker(name, server)) == 0, "one that is new learns of it too"
     finally:
         server.stop()
+
+
+async def test_those_who_are_back_are_not_all(name: str) -> None:
+    """While others may be away yet, the first to reach the server again go by their share, however often they ask."""
+    server = Server()
+    try:
+        workers = [worker(name, server) for _ in range(8)]
+        got = dict.fromkeys(workers, 0)
+        for each in workers * 2:
+            got[each] += (await each.lease("k", SLOW, 1)).units
+        server.crash()
+        one, two = workers[:2]
+        for each in (one, two):
+            got[each] += await _answered(each)
+        for each in (one, two, one, two):
+            got[each] += (await each.lease("k", SLOW, 50)).units
+        assert [got[one], got[two]] == [6, 6], "50 for eight of them, what was used before included"
+        assert (await worker(name, server, workers=1).lease("k", SLOW, 50)).units == 6, "also to one that is new"
+        assert [quota.workers for _, quota in one._quotas.items()] == [8], "should the server fail again"
+    finally:
+        server.stop()
+
+
+async def test_who_was_alone_for_a_while_has_a_share_when_it_is_back(name: str) -> None:
+    """Others may have gone by theirs meanwhile, though the server kept its memory and does not know of it."""
+    server = Server(save="", appendonly="yes", appendfsync="always")
+    try:
+        workers = [worker(name, server) for _ in range(5)]
+        for _ in range(2):
+            for each in workers:
+                await each.lease("k", SLOW, 1)
+        server.halt()
+        for each in workers:
+            await each.lease("k", SLOW, 3)
+        server.start()
+        got = [await _answered(each) for each in workers]
+        assert sum(got) <= 40
+        assert max(got) <= 10 - 2
+    finally:
+        server.stop()
+
+
+async def test_processes_that_never_met_the_server_do_not_use_a_quota_each(name: str) -> None:
+    """Started while it is down, up to sixteen of them stay within one quota together; more need ``workers``."""
+    server = Server()
+    server.stop()
+    got = [(await worker(name, server).lease("k", SLOW, 50)).units for _ in range(16)]
+    assert got == [3] * 16
+    assert (await worker(name, server, workers=1).lease("k", SLOW, 50)).units == 50
+
+
+async def test_how_many_there_are_is_known_for_other_endpoints_too(name: str) -> None:
+    """A quota that was never asked for is shared by as many as the server has told of others."""
+    server = Server()
+    one, two = worker(name, server), worker(name, server)
+    for each in (one, two, one):
+        await each.lease("k", SLOW, 1)
+    server.stop()
+    assert (await one.lease("other", SLOW, 50)).units == 25
 
 
 async def _answered(store: RedisQuotaStore) -> int:

@@ -57,7 +57,11 @@ def test_which_code_is_the_apis_own(document: dict[str, Any], expected: str | No
         ({"statusCode": "404"}, 404),
         ({"code": 404}, 404),
         ({"code": 101}, None),
+        ({"code": 399}, None),
+        ({"code": 400}, 400),
         ({"status": 99}, None),
+        ({"status": 100}, 100),
+        ({"status": 599}, 599),
         ({"status": 600}, None),
         ({"status": True}, None),
         ({"status": "\u0664\u0660\u0664"}, None),
@@ -97,6 +101,8 @@ ERRORS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"errors": [{"field": "f", "message": "m"}, {"nothing": 1}, []]}, ("f: m",)),
     ({"errors": [{"loc": ["a", 0, True, "b"], "msg": "m"}]}, ("a.0.b: m",)),
     ({"errors": [{"source": {"parameter": "p"}, "title": "t"}]}, ("p: t",)),
+    ({"errors": [{"loc": list("abcdefghij"), "msg": "m"}]}, ("a.b.c.d.e.f.g.h: m",)),
+    ({"errors": [{"loc": ["a" * 100, "b" * 100], "msg": "m"}]}, ("a" * 100 + "." + "b" * 24 + "...: m",)),
     ({"errors": []}, ()),
     ({"errors": "text"}, ("text",)),
     ({"a": ["x"], "b": "y"}, ()),
@@ -124,11 +130,12 @@ def test_only_a_bounded_part_of_a_wide_document_is_looked_at() -> None:
     for _ in range(10):
         nested = {"error": nested, "errors": [nested], "response": nested, "meta": nested}
     assert len(sources_of(nested)) <= 12
-    chain: dict[str, Any] = {"code": "too_deep"}
-    for _ in range(4):
-        chain = {"error": chain}
-    assert len(sources_of(chain)) == 4
-    assert code(chain) is None
+    for name in ("error", "response"):
+        chain: dict[str, Any] = {"code": "too_deep"}
+        for _ in range(4):
+            chain = {name: chain}
+        assert len(sources_of(chain)) == 4
+        assert code(chain) is None
     empty: list[dict[str, str]] = [{}] * 64
     assert trace_id({"a": [*empty, {"traceId": "t"}]}) is None
     assert trace_id({**{f"k{i}": empty for i in range(9)}, "z": [{"traceId": "t"}]}) is None

@@ -5,7 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apiclient.middleware._parsing.media_type import (
+    FORM,
     JSON,
+    OCTETS,
     Action,
     Shape,
     accepted_types,
@@ -18,6 +20,10 @@ from apiclient.middleware._parsing.media_type import (
     may_be_json,
     prepared,
 )
+
+PATCH = "application/merge-patch+json"
+GUESS = "text/plain; charset=utf-8"
+CSV = "text/csv"
 
 
 @pytest.mark.parametrize(
@@ -62,7 +68,7 @@ def test_sniffing_reads_the_ends_only() -> None:
 
 @given(
     st.recursive(
-        st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=9),
+        st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=9),
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
         max_leaves=6,
     )
@@ -125,6 +131,7 @@ def test_what_is_fit_for_a_header(value: str, *, fit: bool) -> None:
         ("application/json", True),
         ("application/json;q=0.5 , application/problem+json", True),
         ("application/json, text/html", False),
+        ("application/json;q=1, text/html", False),
         ("application/*", False),
         (",,", False),
     ],
@@ -138,6 +145,8 @@ def test_what_demands_json(accept: str | None, *, only_json: bool) -> None:
     ("headers", "method", "said", "expected"),
     [
         ({"Accept-Post": "a/b, c/d;q=0.1"}, "POST", "", ("a/b", "c/d")),
+        ({"Accept-Post": "a/b", "Accept": "c/d", "Accept-Patch": "e/f"}, "POST", "", ("a/b",)),
+        ({"Accept-Post": "a/b", "Accept-Patch": "e/f"}, "PUT", "", ("a/b",)),
         ({"Accept-Patch": "a/b", "Accept": "c/d"}, "PATCH", "", ("a/b",)),
         ({"Accept-Patch": "a/b", "Accept": "c/d"}, "POST", "", ("c/d",)),
         ({"Accept-Patch": "a/b"}, "PUT", "", ("a/b",)),
@@ -191,6 +200,8 @@ def test_ten_megabytes_are_read_in_no_time(text: str) -> None:
         (Shape.JSON, JSON, ["*/*"], False, None),
         (Shape.JSON_LIKE, "text/plain", ["application/*"], False, JSON),
         (Shape.JSON_LIKE, "text/plain", [], False, JSON),
+        (Shape.JSON_LIKE, "text/plain", ["*/*"], False, JSON),
+        (Shape.JSON, JSON, ["application/problem+json"], False, None),
         (Shape.JSON_LIKE, None, ["text/csv"], False, None),
         (Shape.EMPTY, None, [], False, JSON),
         (Shape.EMPTY, None, ["application/x+json"], False, "application/x+json"),
@@ -204,6 +215,144 @@ def test_what_the_same_bytes_may_go_out_as(
 ) -> None:
     """JSON as any JSON type that fits its structure; what is no JSON never."""
     assert better_type(shape, sent, accepted, array=array) == expected
+
+
+def test_json_is_taken_for_an_object_unless_told_otherwise() -> None:
+    """A merge patch is an object, a JSON Patch an array."""
+    assert better_type(Shape.JSON, JSON, ["application/json-patch+json", PATCH]) == PATCH
+
+
+@pytest.mark.parametrize(
+    ("shape", "declared", "wanted", "action", "value"),
+    [
+        (Shape.EMPTY, None, None, Action.SET, JSON),
+        (Shape.EMPTY, OCTETS, PATCH, Action.SET, PATCH),
+        (Shape.EMPTY, CSV, None, Action.KEEP, ""),
+        (Shape.MULTIPART, "multipart/form-data", None, Action.KEEP, ""),
+        (Shape.MULTIPART, "multipart/form-data", CSV, Action.KEEP, ""),
+        (Shape.MULTIPART, JSON, None, Action.REFUSE, "is a multipart form"),
+        (Shape.MULTIPART, "multipart/form-data", JSON, Action.REFUSE, "is a multipart form"),
+        (Shape.FORM, FORM, None, Action.KEEP, ""),
+        (Shape.FORM, FORM, CSV, Action.KEEP, ""),
+        (Shape.FORM, JSON, None, Action.REFUSE, "is a form"),
+        (Shape.FORM, FORM, JSON, Action.REFUSE, "is a form"),
+        (Shape.JSON, JSON, None, Action.KEEP, ""),
+        (Shape.JSON, JSON, PATCH, Action.SET, PATCH),
+        (Shape.JSON, PATCH, JSON, Action.KEEP, ""),
+        (Shape.JSON, CSV, None, Action.SET, JSON),
+        (Shape.JSON, CSV, PATCH, Action.SET, PATCH),
+        (Shape.JSON, JSON, f"{JSON}; v=1", Action.KEEP, ""),
+        (Shape.JSON_LIKE, GUESS, None, Action.SET, JSON),
+        (Shape.JSON_LIKE, None, PATCH, Action.SET, PATCH),
+        (Shape.JSON_LIKE, CSV, None, Action.KEEP, ""),
+        (Shape.JSON_LIKE, CSV, JSON, Action.KEEP, ""),
+        (Shape.TEXT, GUESS, None, Action.KEEP, ""),
+        (Shape.TEXT, GUESS, CSV, Action.SET, CSV),
+        (Shape.TEXT, GUESS, GUESS, Action.KEEP, ""),
+        (Shape.TEXT, JSON, None, Action.REFUSE, "begins with nothing that JSON can begin with"),
+        (Shape.BYTES, OCTETS, JSON, Action.REFUSE, "begins with nothing that JSON can begin with"),
+        (Shape.OPAQUE, JSON, None, Action.KEEP, ""),
+        (Shape.OPAQUE, OCTETS, JSON, Action.SET, JSON),
+    ],
+)
+def test_what_is_right_for_a_body(
+    shape: Shape, declared: str | None, wanted: str | None, action: Action, value: str
+) -> None:
+    """What the caller said stays, a guess gives way, and what contradicts the body is refused with the reason."""
+    head = b'{"a": 1}' if shape in {Shape.JSON, Shape.JSON_LIKE} else b"a=b"
+    assert prepared(shape, declared, head, encoding=None, default=JSON, wanted=wanted) == (action, value)
+
+
+@pytest.mark.parametrize(
+    ("declared", "wanted", "value"),
+    [
+        (FORM, JSON, JSON),
+        (FORM, PATCH, PATCH),
+        (JSON, None, JSON),
+        ("Application/X+JSON; v=1", None, "application/x+json"),
+    ],
+)
+def test_a_form_becomes_the_json_type_that_is_asked_for(declared: str, wanted: str | None, value: str) -> None:
+    """Where that is allowed: the endpoint's type, or the one declared, without parameters."""
+    verdict = prepared(Shape.FORM, declared, b"a=b", encoding=None, default=CSV, wanted=wanted, convert=True)
+    assert verdict == (Action.CONVERT, value)
+
+
+@pytest.mark.parametrize(
+    ("shape", "declared", "wanted", "reason"),
+    [
+        (Shape.EMPTY, None, None, None),
+        (Shape.TEXT, GUESS, None, "was given no type by the caller"),
+        (Shape.TEXT, GUESS, GUESS, None),
+        (Shape.OPAQUE, None, None, "was given no type by the caller"),
+        (Shape.OPAQUE, OCTETS, OCTETS, None),
+        (Shape.TEXT, CSV, None, None),
+        (Shape.TEXT, CSV, "Text/CSV; header=present", None),
+        (Shape.TEXT, CSV, "text/html", "should be text/html here"),
+        (Shape.JSON, CSV, None, f"should go out as {JSON}"),
+        (Shape.JSON, JSON, None, None),
+        (Shape.TEXT, JSON, None, "begins with nothing that JSON can begin with"),
+    ],
+)
+def test_strictly_what_would_be_corrected_is_refused(
+    shape: Shape, declared: str | None, wanted: str | None, reason: str | None
+) -> None:
+    """A guess, another type than the endpoint's and a correction are errors of the caller, each told apart."""
+    verdict = prepared(shape, declared, b"a=b", encoding=None, default=JSON, wanted=wanted, strict=True)
+    assert (verdict.value if verdict.action is Action.REFUSE else None) == reason
+
+
+def test_strictly_the_type_of_the_endpoint_may_be_set() -> None:
+    """A JSON body at an endpoint with a JSON type of its own goes out as that."""
+    verdict = prepared(Shape.JSON, JSON, b"{}", encoding=None, default=JSON, wanted=PATCH, strict=True)
+    assert verdict == (Action.SET, PATCH)
+
+
+@pytest.mark.parametrize(
+    ("declared", "head", "encoding", "action", "value"),
+    [
+        ("text/csv; charset=utf-8", b"caf\xc3\xa9", None, Action.KEEP, ""),
+        ("text/csv; charset=latin-1", b"caf\xe9", None, Action.KEEP, ""),
+        (
+            "text/csv; CHARSET=utf-8",
+            "caf\u00e9".encode("latin-1") + b" x",
+            "latin-1",
+            Action.SET,
+            "text/csv; charset=latin-1",
+        ),
+        (
+            "text/csv; charset=ascii; header=present",
+            b"caf\xc3\xa9",
+            None,
+            Action.SET,
+            "text/csv; header=present; charset=utf-8",
+        ),
+        ("text/csv; charset=ascii", b"caf\xe9 x", None, Action.REFUSE, "is not in that charset, and not UTF-8 either"),
+        ("text/csv; charset=no-such", b"plain", None, Action.SET, "text/csv; charset=utf-8"),
+        ("text/csv; charset=utf-16", b"plain!", None, Action.SET, "text/csv; charset=utf-8"),
+        ("text/csv; charset=utf-32", b"plain!!!", None, Action.SET, "text/csv; charset=utf-8"),
+        ("text/csv; charset=utf-16le", b"plain!", None, Action.SET, "text/csv; charset=utf-8"),
+        ("text/csv; charset=utf-32le", b"ab", None, Action.SET, "text/csv; charset=utf-8"),
+        ("text/csv; charset=utf-16", "plain!".encode("utf-16"), None, Action.KEEP, ""),
+        ("text/csv; charset=utf-16", b"8 bytes.\0", None, Action.SET, "text/csv; charset=utf-8"),
+        ("text/csv; charset=utf-8", b"a", "UTF8", Action.KEEP, ""),
+        ('application/json; charset="latin-1"', b'"x"', "utf-8", Action.SET, JSON),
+        ("text/csv; x=charset", b"caf\xe9 x", None, Action.KEEP, ""),
+        ("text/csv", b"caf\xe9 x", None, Action.KEEP, ""),
+    ],
+)
+def test_a_false_charset_is_corrected(
+    declared: str, head: bytes, encoding: str | None, action: Action, value: str
+) -> None:
+    """What the bytes are decides; JSON has none (RFC 8259 8.1), and what nothing fits is refused."""
+    assert prepared(Shape.BYTES, declared, head, encoding=encoding, default=JSON, wanted=None) == (action, value)
+
+
+def test_the_charset_of_what_cannot_be_read_stays() -> None:
+    """Nothing is known of a file or a form."""
+    for shape in (Shape.OPAQUE, Shape.FORM, Shape.EMPTY):
+        verdict = prepared(shape, "text/csv; charset=ascii", b"\xe9", encoding=None, default=JSON, wanted=None)
+        assert verdict.action is Action.KEEP
 
 
 @given(

@@ -66,6 +66,53 @@ def test_the_summary_says_the_most_telling_thing(problem: Problem, summary: str)
     assert problem.summary == summary
 
 
+@pytest.mark.parametrize(
+    ("markup", "says"),
+    [
+        ("<message>m</message><ErrorMessage>e</ErrorMessage>", {"message": "m"}),
+        ("<faultstring>f</faultstring><s:errorMessage>e</s:errorMessage>", {"message": "e"}),
+        ("<Text>t</Text><h1>h</h1>", {"message": "t"}),
+        ("<h1>h</h1><title>h</title>", {"message": None, "title": "h"}),
+        ("<faultcode>f</faultcode><errorCode>e</errorCode>", {"code": "e"}),
+        ("<errorcode>e</errorcode><code>c</code>", {"code": "c"}),
+        ("<code>" + "c" * 200 + "</code>", {"code": "c" * 125 + "..."}),
+        ("<RequestId>r-12345</RequestId><TraceId>t-12345</TraceId>", {"trace_id": "t-12345"}),
+        ("<title>first</title><title>second</title>", {"title": "first"}),
+        ("<title> </title><title>second</title>", {"title": "second"}),
+        ("<h1>h</h1>" * 64 + "<title>too late</title>", {"title": None}),
+        ("<p>a &lt; b\n c</p>", {"message": "a < b c"}),
+        ("<p> </p>", {"message": None, "text": "<p> </p>"}),
+        ("<h1>h</h1><p>Request ID: <b>abc-123</b></p>", {"message": "h", "trace_id": "abc-123"}),
+    ],
+)
+def test_the_telling_elements_of_markup(markup: str, says: dict[str, str | None]) -> None:
+    """Of several elements the one that says most, of equal ones the first; without any the visible words."""
+    problem = read_problem(markup.encode(), "text/html")
+    assert {name: getattr(problem, name) for name in says} == says
+    assert problem.text.startswith(markup[:9])
+
+
+@pytest.mark.parametrize("inner", ['{"error": "invalid_client"}', ' [{"code": "invalid_client"}]'])
+def test_json_within_a_json_text_is_read(inner: str) -> None:
+    """Some servers encode their answer twice."""
+    assert read_problem(json.dumps(inner).encode()).code == "invalid_client"
+
+
+def test_type_and_instance_mean_something_in_a_problem_only() -> None:
+    """RFC 9457 3.1: where neither title nor detail stands beside them they are members like any other."""
+    plain = read_problem(b'{"code": "c", "type": "t", "instance": "/i"}')
+    assert (plain.type, plain.instance, plain.extensions["instance"]) == (None, None, "/i")
+    problem = read_problem(b'{"title": "x", "type": "t", "instance": "/i"}')
+    assert (problem.type, problem.instance, problem.extensions) == ("t", "/i", {})
+
+
+def test_a_form_has_at_most_64_fields() -> None:
+    """What has more is a text."""
+    form = "application/x-www-form-urlencoded"
+    assert read_problem(b"a=1&" * 63 + b"error=invalid_client", form).code == "invalid_client"
+    assert read_problem(b"a=1&" * 64 + b"error=invalid_client", form).code is None
+
+
 def test_lengths_are_capped() -> None:
     """No text is longer than its cap, however long the body's is."""
     long = "x" * 60_000

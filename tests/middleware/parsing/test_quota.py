@@ -315,11 +315,55 @@ def test_repeated_fields_are_one_list() -> None:
     assert read([("X-RateLimit-Remaining", "4"), ("X-RateLimit-Remaining", "3")]) == [quota("x-ratelimit", remaining=3)]
 
 
-@pytest.mark.parametrize(("skew", "reset"), [(-3600.0, 30.0), (0.0, 30.0), (0.5, 29.5), (1.5, 28.5), (3600.0, 30.0)])
+@pytest.mark.parametrize(
+    ("skew", "reset"),
+    [(-3600.0, 30.0), (-0.5, 30.0), (0.0, 30.0), (0.5, 29.5), (1.5, 28.5), (2.0, 30.0), (2.5, 30.0), (3600.0, 30.0)],
+)
 def test_a_point_in_time_is_counted_from_the_servers_clock(skew: float, reset: float) -> None:
     """Date rules where the clocks disagree; within its whole second the finer clock is kept."""
     headers = {"X-RateLimit-Limit": "5", "X-RateLimit-Reset": "1795341630", "Date": DATE}
     assert read(headers, WALL + skew) == [quota("x-ratelimit", 5, reset=reset)]
+
+
+@pytest.mark.parametrize(
+    ("reset", "now", "left"),
+    [
+        ("31536000", WALL, YEAR),
+        ("31536001", WALL, None),
+        ("500000000", 499_999_990.0, 10.0),
+        ("499999999", 499_999_990.0, None),
+        ("100000000000", 99_999_990.0, 10.0),
+        ("100000000000000", 99_999_990.0, 10.0),
+        ("100000000000000000", 99_999_990.0, 10.0),
+        ("1795341630000", WALL, 30.0),
+        ("1795341630000000", WALL, 30.0),
+        ("1795341630000000000", WALL, 30.0),
+        ("1795341500", WALL, 0.0),
+        ("Sun, 22 Nov 2026 09:59:00 GMT", WALL, 0.0),
+        ("2026-11-22T10:00:30Z", WALL, 30.0),
+    ],
+)
+def test_a_reset_is_a_wait_or_an_epoch_by_its_size(reset: str, now: float, left: float | None) -> None:
+    """Up to a year it is a wait, from 15 years on an epoch in seconds, milli-, micro- or nanoseconds, or a date."""
+    assert read({"X-RateLimit-Limit": "5", "X-RateLimit-Reset": reset}, now) == [quota("x-ratelimit", 5, reset=left)]
+
+
+@pytest.mark.parametrize(
+    ("remaining", "least"),
+    [
+        ("0", 0),
+        ("4, 0", 0),
+        ("0.5", 0),
+        ("1", 1),
+        ("2000000000", MAX_LIMIT),
+        ("20000000000", MAX_LIMIT),
+        ("4, x", None),
+    ],
+)
+def test_a_count_is_the_least_of_its_numbers_and_clamped(remaining: str, least: int | None) -> None:
+    """Zero is a number too; one that is none spoils the field."""
+    expected = [] if least is None else [quota("x-ratelimit", remaining=least)]
+    assert read({"X-RateLimit-Remaining": remaining}) == expected
 
 
 @pytest.mark.parametrize(

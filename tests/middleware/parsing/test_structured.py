@@ -91,6 +91,8 @@ def test_a_malformed_list_is_refused_whole(text: str) -> None:
         ("a=1,a=2", {"a": Item(2, {})}),
         ("a=1,", None),
         ("A=1", None),
+        ("\ta=1", None),
+        ("  a=1 ", {"a": Item(1, {})}),
         ("a=(1)", None),
         ("a = 1", None),
         ("a=1 b=2", None),
