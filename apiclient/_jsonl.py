@@ -217,10 +217,19 @@ def dead_letter(line: Line, error: Exception) -> bytes:
     if line.bad is not None:
         raw = line.raw.rstrip(b"\r\n").decode("utf-8", "replace")[:10_000]
         return f'{{"id": {line.key}, "line": {json.dumps(raw)}, "error": {json.dumps(error_of(error))}}}\n'.encode()
+    return json.dumps(_identified(line) | {"error": error_of(error)}).encode() + b"\n"
+
+
+def with_id(line: Line) -> bytes:
+    """Return *line* with its id, to be fed in again from another file; one that is no request as it is."""
+    if line.bad is not None:
+        return line.raw.rstrip(b"\r\n") + b"\n"
+    return json.dumps(_identified(line)).encode() + b"\n"
+
+
+def _identified(line: Line) -> dict[str, Any]:
     given = cast("dict[str, Any]", json.loads(line.raw))
-    if "id" not in given and "custom_id" not in given:
-        given = {"id": json.loads(line.key), **given}
-    return json.dumps(given | {"error": error_of(error)}).encode() + b"\n"
+    return given if "id" in given or "custom_id" in given else {"id": json.loads(line.key), **given}
 
 
 def error_of(error: Exception) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Lists that come in pages: what the next request is, by the usual conventions."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from typing import Any, cast
 
 from aiohttp import ClientResponse
@@ -72,11 +74,13 @@ async def run_paginate(
     *,
     following: Next = by_link,
     limit: int | None = None,
+    prefetch: int = 0,
     **options: Any,
-) -> AsyncIterator[ClientResponse]:
+) -> AsyncGenerator[ClientResponse]:
     """Yield the pages of a list, each a buffered response, each through the client's whole chain.
 
-    The next page is asked for when the last one has been taken: nothing is fetched that nobody wants.
+    Unless told to *prefetch*, it asks for the next page when the last one has been taken: nothing is fetched that
+    nobody wants.
 
     Args:
         get: Makes a buffered call: ``ApiClient.get``.
@@ -84,15 +88,34 @@ async def run_paginate(
         path: Of the first page.
         following: How to get from a page to the next; ``by_link`` or one of its neighbours here.
         limit: Most pages, or None.
+        prefetch: Pages that are fetched, one after another, while you work on one. What has been fetched is yielded
+            before the error of a page that could not be.
         **options: For every call, as for ``ApiClient.request``.
 
     Raises:
-        ValueError: ``limit`` is below 1.
+        ValueError: ``limit`` is below 1, or ``prefetch`` below 0.
         RedirectRefused: The next page is said to be on another origin.
         ApiError: A page names itself, or one before it, as the next.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit!r}")
+    if prefetch < 0:
+        raise ValueError(f"prefetch must be at least 0, got {prefetch!r}")
+    pages = _one_by_one(get, base, path, following=following, limit=limit, options=options)
+    async with aclosing(_ahead(pages, prefetch) if prefetch else pages) as found:
+        async for page in found:
+            yield page
+
+
+async def _one_by_one(
+    get: Callable[..., Awaitable[ClientResponse]],
+    base: URL,
+    path: str,
+    *,
+    following: Next,
+    limit: int | None,
+    options: Mapping[str, Any],
+) -> AsyncGenerator[ClientResponse]:
     response = await get(path, **options)
     seen = {str(response.url)}
     pages = 1
@@ -109,6 +132,32 @@ async def run_paginate(
         options = {name: value for name, value in options.items() if name not in {"params", "path_params"}}
         response = await get(_below(base, target), **options)
         pages += 1
+
+
+async def _ahead(pages: AsyncGenerator[ClientResponse], most: int) -> AsyncGenerator[ClientResponse]:
+    """Yield *pages*, and meanwhile fetch at most *most* more."""
+    fetched: asyncio.Queue[ClientResponse | None] = asyncio.Queue()
+    room = asyncio.Semaphore(most + 1)
+
+    async def fetch() -> None:
+        try:
+            while await room.acquire():
+                fetched.put_nowait(await anext(pages))
+        except StopAsyncIteration:
+            pass
+        finally:
+            fetched.put_nowait(None)
+
+    task = asyncio.create_task(fetch())
+    try:
+        while (page := await fetched.get()) is not None:
+            yield page
+            room.release()
+        await task
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
+        await pages.aclose()
 
 
 def _below(base: URL, target: URL) -> str:

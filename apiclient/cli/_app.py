@@ -13,6 +13,7 @@ from apiclient._drawn import drawn
 from apiclient._refused import Refused, reason_of
 from apiclient.cli._clients import client_of, named_client
 from apiclient.cli._outbox import app as outbox
+from apiclient.cli._record import Record, recorded
 from apiclient.cli._simulate import simulate
 from apiclient.cli._trace import trace
 from apiclient.pipeline import default_pipeline
@@ -80,6 +81,7 @@ def sandbox(
     period: Annotated[float, typer.Option(help="Length of a window in seconds.")] = 1.0,
     token_lifetime: Annotated[float, typer.Option(help="Seconds for which a token is good.")] = 60.0,
     failure_rate: Annotated[float, typer.Option(help="Probability of each failure of /v1/flaky/{id}.")] = 0.3,
+    chaos: Annotated[float, typer.Option(help="Share of all requests that meet a fault, by the seed.")] = 0.0,
 ) -> int:
     """Run the local API that the demonstration uses, until Ctrl-C."""
     from apiclient.cli._sandbox import serve  # noqa: PLC0415
@@ -95,6 +97,7 @@ def sandbox(
             period=period,
             token_lifetime=token_lifetime,
             failure_rate=failure_rate,
+            chaos=chaos,
             client_secret=secret,
         )
     except ValueError as error:
@@ -122,12 +125,14 @@ def doctor(
     ] = None,
     base_url: Annotated[str | None, typer.Option(help="Of the API; else APICLIENT_BASE_URL.")] = None,
     path: Annotated[str, typer.Option(help="What to GET, relative to the base URL: something harmless.")] = "",
+    record: Record = None,
 ) -> int:
     """Check this installation, and the way to an API: name, connection, certificate, token, clock, one call."""
     from apiclient.cli._doctor import consult  # noqa: PLC0415
 
     named = client is not None or base_url is not None or bool(os.environ.get("APICLIENT_BASE_URL"))
-    return consult(client_of(client, base_url) if named else None, path)
+    with recorded(record):
+        return consult(client_of(client, base_url) if named else None, path)
 
 
 @app.command()
@@ -144,10 +149,10 @@ def explain(
 @app.command()
 def batch(
     source: Annotated[
-        str, typer.Argument(metavar="IN.JSONL", help="One request a line; .gz and .zst too; - for stdin.")
-    ],
+        str | None, typer.Argument(metavar="IN.JSONL", help="One request a line; .gz and .zst too; - for stdin.")
+    ] = None,
     *,
-    output: Annotated[str, typer.Option("--output", "-o", help="Results, one a line; - for stdout.")],
+    output: Annotated[str | None, typer.Option("--output", "-o", help="Results, one a line; - for stdout.")] = None,
     base_url: Annotated[str | None, typer.Option(help="Of the API; else APICLIENT_BASE_URL.")] = None,
     client: Annotated[
         str | None, typer.Option(metavar="MODULE:ATTRIBUTE", help="A client of your own, with its credentials.")
@@ -157,6 +162,11 @@ def batch(
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Resume, and try failures again.")] = False,
     keep_order: Annotated[bool, typer.Option("--keep-order", help="Write results in the order of the input.")] = False,
     shard: Annotated[str | None, typer.Option(metavar="I/N", help="Only the I-th of N parts.")] = None,
+    queue: Annotated[
+        str | None, typer.Option(metavar="URL", help="Lines shared by many machines: redis://host:6379/0?name=orders.")
+    ] = None,
+    load: Annotated[bool, typer.Option("--load", help="Only load IN.JSONL into the queue.")] = False,
+    forget: Annotated[bool, typer.Option("--forget", help="Only remove what the queue holds.")] = False,
     max_failures: Annotated[int | None, typer.Option(min=0, help="End when more than that fail.")] = None,
     fail_rate: Annotated[str | None, typer.Option(metavar="SHARE", help="End when more fail: 5% or 0.05.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds of a call, with --base-url.")] = 60.0,
@@ -168,8 +178,11 @@ def batch(
     keys: Annotated[bool, typer.Option(help="Idempotency keys for each POST and PATCH that has none.")] = True,
     canary: Annotated[bool, typer.Option(help="Send the first request alone.")] = True,
     grace: Annotated[float, typer.Option(min=0, help="Seconds for calls under way after Ctrl-C.")] = 25.0,
+    record: Record = None,
 ) -> int:
     """Make the request of each line, and write a result for each: resumable, as fast as the quotas allow.
+
+    With --queue, any number of machines share the lines; IN.JSONL is loaded first where it is given.
 
     Exit codes: 0 all well, 1 some failed, 2 usage or input, 3 a failure limit was reached, 4 credentials or
     configuration, 130 and 143 interrupted and resumable. Credentials come from the environment, never from arguments:
@@ -178,8 +191,21 @@ def batch(
     from apiclient.cli._batch import run_job  # noqa: PLC0415
     from apiclient.job import Options, lean_pipeline  # noqa: PLC0415
 
+    if queue is None and (load or forget):
+        raise Refused(f"{'--load' if load else '--forget'} needs --queue URL; see apiclient batch --help")
+    if queue is not None and (load or forget):
+        from apiclient.cli._queue import forget_lines, load_lines  # noqa: PLC0415
+
+        if forget:
+            return forget_lines(queue, force=force, quiet=quiet)
+        named = client is not None or base_url is not None or bool(os.environ.get("APICLIENT_BASE_URL"))
+        base = client_of(client, base_url, allow_http=allow_http).base_url if named else None
+        return load_lines(queue, _given(source, "argument 'IN.JSONL'"), base, quiet=quiet)
+    output = _given(output, "option '--output' / '-o'")
+    if queue is None:
+        source = _given(source, "argument 'IN.JSONL'")
     options = Options(
-        source=source,
+        source=source or "",
         output=output,
         target="",
         concurrency=concurrency,
@@ -203,7 +229,28 @@ def batch(
         allow_http=allow_http,
     )
     options = replace(options, target=client if client is not None else str(chosen.base_url))
-    return run_job(chosen, options, quiet=quiet, summary=json_summary, report=report, arguments=tuple(sys.argv[1:]))
+    lines = None
+    if queue is not None:
+        from apiclient.cli._queue import queue_of  # noqa: PLC0415
+
+        lines = queue_of(queue, source, chosen.base_url, quiet=quiet)
+        options = replace(options, source=f"queue {lines.store.name}")
+    with recorded(record):
+        return run_job(
+            chosen,
+            options,
+            quiet=quiet,
+            summary=json_summary,
+            report=report,
+            arguments=tuple(sys.argv[1:]),
+            queue=lines,
+        )
+
+
+def _given(value: str | None, what: str) -> str:
+    if value is None:
+        raise Refused(f"Missing {what}; see apiclient batch --help")
+    return value
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -224,8 +271,31 @@ def _share(text: str) -> float:
 
 
 @app.command()
+def merge(
+    results: Annotated[list[Path], typer.Argument(metavar="RESULTS.JSONL...", help="Of runners or shards.")],
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="One row for each id.")],
+    source: Annotated[
+        str | None, typer.Option("--input", metavar="IN.JSONL", help="What they are of: to write what is missing too.")
+    ] = None,
+) -> int:
+    """Make one file of the results of many runners or shards: one row for each id.
+
+    Where a line was run more than once, a success counts before a failure, then what began first. Exit codes: 0 all
+    there and well, 1 some failed or are missing, 2 usage or input.
+    """
+    from apiclient.cli._queue import merged_lines  # noqa: PLC0415
+
+    code, said = merged_lines(results, output, source)
+    sys.stdout.write("".join(f"{line}\n" for line in said))
+    return code
+
+
+@app.command()
 def report(
-    summaries: Annotated[list[Path], typer.Argument(metavar="SUMMARY.JSON...", help="Of --json-summary.")],
+    summaries: Annotated[
+        list[Path], typer.Argument(metavar="SUMMARY.JSON...", help="Of --json-summary; or results, which say less.")
+    ],
     *,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A page; else text on stdout.")] = None,
 ) -> int:

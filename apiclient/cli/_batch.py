@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import json
+import re
 import shlex
 import signal
 import sys
@@ -19,13 +20,15 @@ from rich.text import Text
 
 from apiclient._refused import Refused, reason_of
 from apiclient.client import ApiClient
-from apiclient.job import Job, Options, Progress, Statistics
+from apiclient.job import Job, Options, Progress, Queue, Statistics
 from apiclient.job._report import page
+from apiclient.job._results import statistics_of
 
 _LINES_EVERY = 5.0
 _LIVE_EVERY = 0.25
 _NOTICES = 20
 _TOP = 5
+_PASSWORD = re.compile(r"(://[^/@:]*:)[^/@]*@")  # of a URL
 
 
 class Voice:
@@ -59,8 +62,9 @@ def run_job(
     summary: str | None,
     report: str | None,
     arguments: Sequence[str],
+    queue: Queue | None = None,
 ) -> int:
-    """Run a job and return the exit code.
+    """Run a job, on the lines of *queue* where there is one, and return the exit code.
 
     Raises:
         Refused: Input, output, summary or report cannot be used.
@@ -70,11 +74,12 @@ def run_job(
             _check_writable(Path(name))
     voice = Voice(quiet=quiet)
     try:
-        job = Job(client, options, notice=voice.notice)
+        job = Job(client, options, notice=voice.notice, queue=queue)
     except ValueError as error:
         raise Refused(f"batch: {error}") from error
     if job.resumed:
-        voice.say(f"going on: {job.resumed} of {job.total} requests have a result already")
+        of = "" if job.total is None else f" of {job.total}"
+        voice.say(f"going on: {job.resumed}{of} requests have a result already")
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         number, code = runner.run(_run(job, voice, quiet=quiet))
     if voice.untold:
@@ -119,7 +124,7 @@ def _dead_of(job: Job) -> str:
 
 
 def _resuming(arguments: Sequence[str]) -> list[str]:
-    kept = [each for each in arguments if each not in {"--force", "--retry-failed"}]
+    kept = [_PASSWORD.sub(r"\1***@", each) for each in arguments if each not in {"--force", "--retry-failed"}]
     return kept if "--resume" in kept else [*kept, "--resume"]
 
 
@@ -230,8 +235,9 @@ def summary_lines(statistics: Statistics) -> list[str]:
         f"{done}, {statistics.calls / max(statistics.seconds, 0.001):.1f}/s",
         f"{wire}, {statistics.again} sent again, {statistics.rejected} x 429",
         "calls    " + _distribution(calls),
-        "attempts " + _distribution(attempts),
     ]
+    if attempts.count:
+        lines.append("attempts " + _distribution(attempts))
     ranked = sorted(statistics.errors.items(), key=lambda entry: -int(entry[1]["count"]))
     for name, error in ranked[:_TOP]:
         lines.append(f"{error['count']} {name}, as {error['example']}: {error['message']}. {error['hint']}")
@@ -274,7 +280,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def merged(paths: Sequence[Path]) -> Statistics:
-    """Return what the summaries in *paths* say together.
+    """Return what the summaries in *paths* say together; results will do where there is no summary.
 
     Raises:
         Refused: One of them cannot be read, or is none.
@@ -282,7 +288,11 @@ def merged(paths: Sequence[Path]) -> Statistics:
     total: Statistics | None = None
     for path in paths:
         try:
-            statistics = Statistics.of(json.loads(path.read_bytes()))
+            statistics = statistics_of(path)
+            if statistics is None:
+                statistics = Statistics.of(json.loads(path.read_bytes()))
+            else:
+                _to_stderr(f"{path}: results tell nothing of endpoints, waits and 429; a summary (--json-summary) does")
         except OSError as error:
             raise Refused(f"{path}: cannot be read: {reason_of(error)}") from error
         except (ValueError, AttributeError, TypeError) as error:

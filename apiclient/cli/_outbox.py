@@ -15,6 +15,7 @@ import typer
 
 from apiclient._refused import Refused
 from apiclient.cli._clients import client_of, named_client
+from apiclient.cli._record import Record, recorded
 from apiclient.middleware.errors import OutboxError
 from apiclient.outbox import Outbox
 from apiclient.stores import Entry
@@ -112,6 +113,7 @@ def drain(
     timeout: Annotated[float | None, typer.Option(min=0.001, help="Seconds after which to stop.")] = None,
     base_url: Annotated[str | None, typer.Option(help="With --file, in place of --client.")] = None,
     as_json: AsJson = False,
+    record: Record = None,
     file: File = None,
     client: Client = None,
 ) -> int:
@@ -148,7 +150,8 @@ def drain(
             after = await outbox.stats()
             return after.delivered - before.delivered, after.dead - before.dead, after.pending
 
-    delivered, dead, left = _run(run())
+    with recorded(record):
+        delivered, dead, left = _run(run())
     if as_json:
         _lines([{"delivered": delivered, "dead": dead, "left": left}])
     else:

@@ -10,6 +10,7 @@ import typer
 from apiclient._refused import Refused
 from apiclient._wire import Tracing, Wire
 from apiclient.cli._clients import client_of
+from apiclient.cli._record import Record, recorded
 from apiclient.client import ApiClient
 from apiclient.middleware.errors import ApiError
 from apiclient.pipeline import Pipeline
@@ -26,6 +27,7 @@ def trace(
     json: Annotated[str | None, typer.Option(metavar="JSON", help="Body of the request.")] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds of the whole call.")] = None,
     headers: Annotated[bool, typer.Option(help="Show the headers of each exchange, secrets hidden.")] = True,
+    record: Record = None,
 ) -> int:
     """Make one call and draw its life: waits, attempts, events, headers. Exit code 1 where it fails."""
     options: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
@@ -34,7 +36,8 @@ def trace(
             options["json"] = _json.loads(json)
         except ValueError as error:
             raise Refused(f"--json is no JSON: {error}") from error
-    ok, lines = asyncio.run(traced(client_of(client, base_url), method, path, show_headers=headers, **options))
+    with recorded(record):
+        ok, lines = asyncio.run(traced(client_of(client, base_url), method, path, show_headers=headers, **options))
     sys.stdout.write("\n".join(lines) + "\n")
     return 0 if ok else 1
 

@@ -50,8 +50,8 @@ class Checkpoint:
 
     def __init__(self, path: Path, *, render: Render, on_error: Callable[[], None]) -> None:
         self.path = path
-        self.dead_path = path.with_name(f"{path.name.removesuffix('.jsonl')}.dead.jsonl")
-        self.header_path = path.with_name(f"{path.name}.run")
+        self.dead_path = dead_of(path)
+        self.header_path = _header_path(path)
         self.run = ""
         self.done = Ids()
         self.ok = 0
@@ -65,6 +65,7 @@ class Checkpoint:
         self._header = -1
         self._timer: asyncio.TimerHandle | None = None
         self._synced = 0.0
+        self._named = False
 
     def __repr__(self) -> str:
         return f"Checkpoint({str(self.path)!r}, {len(self.done)} done)"
@@ -143,7 +144,7 @@ class Checkpoint:
         failures = Ids()
         kept = 0
         forgotten = False
-        for end, number, line in _whole(self.path):
+        for end, number, line in whole_lines(self.path):
             result = _result_in(line)
             if result is None:
                 if end == self.path.stat().st_size:
@@ -172,7 +173,7 @@ class Checkpoint:
         seen = Ids()
 
         def wanted(line: bytes) -> bool:
-            key = _letter_in(line)
+            key = letter_in(line)
             if key is None or digest_of(key) not in failures:
                 return False
             seen.add(digest_of(key))
@@ -219,6 +220,31 @@ class Checkpoint:
             self._synced = now
             asyncio.get_running_loop().run_in_executor(None, self._sync)
 
+    async def settle(self) -> bool:
+        """Hand over what has been taken, wait until the disk has all of it, and return whether it has."""
+        self._synced = asyncio.get_running_loop().time()
+        self.flush()
+        if self.error is None:
+            try:
+                await asyncio.get_running_loop().run_in_executor(None, self._force)
+            except OSError as error:
+                self.error = error
+                self._on_error()
+        return self.error is None
+
+    def _force(self) -> None:
+        for descriptor in (self._dead, self._output):
+            if descriptor >= 0:
+                os.fsync(descriptor)
+        if not self._named and os.name == "posix":
+            # A new file is only there for good once its folder says so.
+            folder = os.open(self.path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        self._named = True
+
     def _sync(self) -> None:
         for descriptor in (self._dead, self._output):
             if descriptor >= 0:
@@ -239,13 +265,30 @@ class Checkpoint:
 _BINARY = getattr(os, "O_BINARY", 0)
 
 
+def dead_of(path: Path) -> Path:
+    """Return where the dead letters of the results *path* are."""
+    return path.with_name(f"{path.name.removesuffix('.jsonl')}.dead.jsonl")
+
+
+def header_of(path: Path) -> dict[str, Any] | None:
+    """Return the header of the results *path*, or None where there is none that can be read."""
+    try:
+        return _header_in(_header_path(path).read_bytes())
+    except OSError:
+        return None
+
+
+def _header_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.run")
+
+
 def _write(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
 
 
-def _whole(path: Path) -> Iterator[tuple[int, int, bytes]]:
+def whole_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
     """Yield the offset of the end, the number and the text of each line that ends in a line break."""
     end = 0
     with path.open("rb") as file:
@@ -260,7 +303,7 @@ def _rewrite(path: Path, wanted: Callable[[bytes], bool]) -> None:
     """Leave out the lines that are not *wanted*; the file is replaced in one step, or not at all."""
     fresh = path.with_name(f"{path.name}.new")
     with fresh.open("wb") as file:
-        file.writelines(line for _, _, line in _whole(path) if wanted(line))
+        file.writelines(line for _, _, line in whole_lines(path) if wanted(line))
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
@@ -278,7 +321,8 @@ def _filled(path: Path) -> bool:
     return path.exists() and path.stat().st_size > 0
 
 
-def _object_in(line: bytes) -> dict[str, Any] | None:
+def object_in(line: bytes) -> dict[str, Any] | None:
+    """Return the JSON object in *line*, or None."""
     try:
         value: Any = json.loads(line)
     except (ValueError, RecursionError):
@@ -287,20 +331,21 @@ def _object_in(line: bytes) -> dict[str, Any] | None:
 
 
 def _result_in(line: bytes) -> tuple[str, bool] | None:
-    value = _object_in(line)
+    value = object_in(line)
     if value is None or not isinstance(value.get("ok"), bool):
         return None
     key = key_of(value.get("id"))
     return None if key is None else (key, value["ok"])
 
 
-def _letter_in(line: bytes) -> str | None:
-    value = _object_in(line)
+def letter_in(line: bytes) -> str | None:
+    """Return the id of a dead letter as JSON, or None where it is none."""
+    value = object_in(line)
     return None if value is None else key_of(value.get("id", value.get("custom_id")))
 
 
 def _header_in(text: bytes) -> dict[str, Any] | None:
-    value = _object_in(text)
+    value = object_in(text)
     return value if value is not None and value.get("version") == _VERSION else None
 
 

@@ -7,15 +7,17 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from apiclient._batch_model import BatchResult, BatchStopped, Request
 from apiclient._jsonl import Line, dead_letter, parse_line, result_line
-from apiclient._runner import FATAL, Limits, Runner, perform_call
+from apiclient._runner import FATAL, LOOKAHEAD, Limits, Runner, perform_call
 from apiclient.client import ApiClient
 from apiclient.job._checkpoint import Checkpoint
 from apiclient.job._ids import Ids, digest_of
 from apiclient.job._options import Options, Progress
+from apiclient.job._queued import LOOKAHEAD as FEW
+from apiclient.job._queued import Queue, Queued, check_queued
 from apiclient.job._source import Source
 from apiclient.job._statistics import Statistics
 from apiclient.job._stdout import Stdout
@@ -29,7 +31,7 @@ _WATCHED = 1.0
 
 
 class Job:
-    """One run of a batch from file to file.
+    """One run of a batch from file to file, or from a queue to a file.
 
     Opening it reads the input once and locks the output; nothing is sent before ``run``.
 
@@ -38,10 +40,11 @@ class Job:
         options: See ``Options``.
         notice: Called with lines for the user: bad input lines, and why a batch ended.
         now: Wall clock in Unix seconds.
+        queue: Where the lines are, in place of ``options.source``.
 
     Raises:
         Refused: Input or output cannot be used.
-        ValueError: An option is out of its range.
+        ValueError: An option is out of its range, or makes no sense with a queue.
 
     Attributes:
         statistics: Of this run.
@@ -55,6 +58,7 @@ class Job:
         *,
         notice: Callable[[str], None],
         now: Callable[[], float] = time.time,
+        queue: Queue | None = None,
     ) -> None:
         self._client = client
         self._options = options
@@ -63,19 +67,31 @@ class Job:
         self._limits = Limits(stop_on=FATAL, max_failures=options.max_failures, fail_rate=options.fail_rate)
         self.stopped: BatchStopped | None = None
         self.statistics = Statistics(now())
-        self._source = Source(options.source, lambda raw, number: parse_line(raw, number, client.base_url))
-        scanned = None if self._source.streamed else self._source.scan(self._mine)
-        self.total = None if scanned is None else scanned.lines
+        self._queue = queue
+        self._queued: Queued | None = None
+        self._source: Source | None = None
+        self.total: int | None = None
+        described: dict[str, Any] = {
+            "input": "standard input",
+            "target": options.target,
+            "shard": None if options.shard is None else f"{options.shard[0]}/{options.shard[1]}",
+            "queue": None,
+        }
+        if queue is not None:
+            check_queued(options)
+            facts = queue.facts
+            described |= {"input": facts.input, "queue": f"{queue.store.name} {facts.run}", "lines": facts.lines}
+        else:
+            self._source = Source(options.source, self._parse)
+            if not self._source.streamed:
+                self.total, described["input"] = self._source.scan(self._mine)
         if options.output == "-":
             self.output: Checkpoint | Stdout = Stdout(render=self._rendered, on_error=self.interrupt)
         else:
             self.output = Checkpoint(Path(options.output), render=self._rendered, on_error=self._unwritable)
-            described = {
-                "input": "standard input" if scanned is None else scanned.digest,
-                "target": options.target,
-                "shard": None if options.shard is None else f"{options.shard[0]}/{options.shard[1]}",
-            }
             self.output.open(described, resume=options.resume, retry_failed=options.retry_failed, force=options.force)
+        # Idempotency keys are made from it: of a queue it is the same for every runner.
+        self._run = self.output.run if queue is None else queue.facts.run
         self._some = options.shard is not None or len(self.output.done) > 0
         self._runner: Runner | None = None
         self._task: asyncio.Task[None] | None = None
@@ -102,18 +118,35 @@ class Job:
     async def run(self) -> int:
         """Work until everything has a result, or something ends it early; return the exit code."""
         self.statistics.began = self.statistics.ended = self._now()
+        if self._queue is not None and isinstance(self.output, Checkpoint):
+            self._queued = Queued(
+                self._queue,
+                runner=self.output.run,
+                concurrency=self._options.concurrency,
+                settle=self.output.settle,
+                notice=self._notice,
+            )
         self._task = asyncio.create_task(self._work())
-        watch = asyncio.create_task(self._watch())
+        beside = [asyncio.create_task(self._watch())]
+        if self._queued is not None:
+            beside.append(asyncio.create_task(self._queued.keep()))
         try:
             with suppress(asyncio.CancelledError):
                 await self._task
             if self._task.cancelled() and not self._interrupted:
                 raise asyncio.CancelledError
         finally:
-            watch.cancel()
-            self.output.flush()
-            self.output.close()
-            await self._client.aclose()
+            for task in beside:
+                task.cancel()
+            try:
+                await asyncio.gather(*beside, return_exceptions=True)
+                if self._queued is not None:
+                    await self._queued.finish()
+            finally:
+                # Cancelled once more meanwhile, it still leaves the output unlocked and nothing open.
+                self.output.flush()
+                self.output.close()
+                await self._client.aclose()
         for name, endpoint in self.statistics.endpoints.items():
             endpoint.rates = self._rates(name)
         return self._code()
@@ -127,6 +160,8 @@ class Job:
             self._task.cancel()
             return
         self._interrupted = True
+        if self._queued is not None:
+            self._queued.stop()
         if self._runner is not None:
             self._runner.stop()
         asyncio.get_running_loop().call_later(self._options.grace, self._task.cancel)
@@ -140,11 +175,13 @@ class Job:
         """Return how far it is."""
         statistics = self.statistics
         now = self._now()
-        done = self.resumed + statistics.calls
+        done, total = self.resumed + statistics.calls, self.total
+        if self._queued is not None:
+            done, total = self._queued.facts.done, self._queued.facts.lines
         lately = statistics.rate(now)
         return Progress(
             done=done,
-            total=self.total,
+            total=total,
             ok=self.output.ok + statistics.ok,
             failed=self.failures,
             again=statistics.again,
@@ -155,7 +192,7 @@ class Job:
             running=0 if self._runner is None else self._runner.running,
             held=0 if self._runner is None else self._runner.scheduler.held,
             breaker=self._breaker(now),
-            eta=self._eta(done, lately),
+            eta=self._eta(done, total, lately if self._queued is None else self._queued.rate),
         )
 
     # The work
@@ -163,7 +200,11 @@ class Job:
     async def _work(self) -> None:
         options = self._options
         requests: Iterator[Request] | AsyncIterator[Request]
-        requests = self._streamed() if self._source.streamed else self._requests()
+        if self._queued is not None:
+            requests = self._leased(self._queued)
+        else:
+            source = cast("Source", self._source)
+            requests = self._streamed(source) if source.streamed else self._requests(source)
         if options.canary and not await self._canaries(requests):
             return
         if self._interrupted or self._limits.stopped is not None:
@@ -175,6 +216,7 @@ class Job:
             self._deliver if not options.keep_order else self._deliver_in_order,
             concurrency=options.concurrency,
             limits=self._limits,
+            lookahead=LOOKAHEAD if self._queued is None else FEW,
             window=10_000 if options.keep_order else None,
             refuse=self._refused,
         )
@@ -222,12 +264,25 @@ class Job:
                 return False
         return True
 
-    def _requests(self) -> Iterator[Request]:
-        for chunk in self._source.chunks():
+    def _parse(self, raw: bytes, number: int) -> Line:
+        return parse_line(raw, number, self._client.base_url)
+
+    def _requests(self, source: Source) -> Iterator[Request]:
+        for chunk in source.chunks():
             yield from [request for line in chunk if (request := self._request(line)) is not None]
 
-    async def _streamed(self) -> AsyncIterator[Request]:
-        async for line in self._source.streamed_lines():
+    async def _leased(self, queued: Queued) -> AsyncIterator[Request]:
+        async for taken in queued.lines():
+            line = self._parse(taken.raw, taken.number)
+            digest = digest_of(line.key)
+            if digest in self._seen or digest in self.output.done:
+                # It came again after its result was written, and before that was acknowledged.
+                queued.done(line.number)
+            elif (request := self._request(line)) is not None:
+                yield request
+
+    async def _streamed(self, source: Source) -> AsyncIterator[Request]:
+        async for line in source.streamed_lines():
             digest = digest_of(line.key)
             if digest in self._seen:
                 self._notice(f"line {line.number}: the id {line.key} was there before; the line is left out")
@@ -255,7 +310,7 @@ class Job:
         return request
 
     def _key(self, key: str) -> str:
-        return hashlib.blake2b(key.encode(), key=self.output.run.encode(), digest_size=16).hexdigest()
+        return hashlib.blake2b(key.encode(), key=self._run.encode(), digest_size=16).hexdigest()
 
     def _refused(self, request: Request) -> Exception | None:
         line: Line = request.id
@@ -266,6 +321,10 @@ class Job:
 
     def _deliver(self, _number: int, result: BatchResult) -> None:
         self.output.add(result, self._now())
+        if self._queued is not None:
+            line: Line = result.request.id
+            self._seen.add(digest_of(line.key))
+            self._queued.done(line.number)
 
     def _deliver_in_order(self, number: int, result: BatchResult) -> None:
         held = self._held
@@ -327,12 +386,12 @@ class Job:
         key = (str(self._client.base_url.origin()), endpoint)
         return tuple((rate.limit, rate.per) for rate in limiter.rates(key))
 
-    def _eta(self, done: int, rate: float) -> float | None:
-        if self.total is None or done >= self.total:
-            return 0.0 if self.total is not None else None
+    def _eta(self, done: int, total: int | None, rate: float) -> float | None:
+        if total is None or done >= total:
+            return 0.0 if total is not None else None
         if rate <= 0:
             return None
-        seconds = (self.total - done) / rate
+        seconds = (total - done) / rate
         limiter: RateLimit | None = self._client.pipeline.find(RateLimit)
         if limiter is not None and self._runner is not None:
             for lane, waiting in self._runner.scheduler.waiting.items():

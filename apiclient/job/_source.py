@@ -71,7 +71,7 @@ class Source:
         """Yield the lines, many at a time, which is faster than each by itself; raises as ``lines``."""
         chunk: list[Line] = []
         try:
-            for raw, number in self._raw():
+            for raw, number in self.raw():
                 chunk.append(self._parse(raw, number))
                 if len(chunk) >= _CHUNK:
                     yield chunk
@@ -81,7 +81,8 @@ class Source:
             raise
         yield chunk
 
-    def _raw(self) -> Iterator[tuple[bytes, int]]:
+    def raw(self) -> Iterator[tuple[bytes, int]]:
+        """Yield each line that is not blank as it is, and its number; raises as ``lines``."""
         number = 0
         with _reading(self.path) as file:
             try:
@@ -123,7 +124,7 @@ class Source:
         ids = Ids()
         bad: list[BadLine] = []
         count = counted = 0
-        for raw, number in self._raw():
+        for raw, number in self.raw():
             count += 1
             hashed.update(raw)
             if count <= _CHECKED and (line := self._parse(raw, number)).bad is not None:

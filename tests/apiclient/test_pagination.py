@@ -1,5 +1,10 @@
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import cast
+
 import pytest
-from aiohttp import web
+from aiohttp import ClientResponse, web
 
 from apiclient import ApiClient, errors
 from apiclient.pagination import Next, by_cursor, by_link, by_offset, by_page
@@ -55,6 +60,62 @@ async def test_only_what_is_taken_is_fetched(peer: Peer) -> None:
         assert peer.count == 2
         with pytest.raises(ValueError, match=r"limit.*0"):
             await anext(aiter(client.paginate("/list", limit=0)))
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 5])
+async def test_a_bounded_number_of_pages_is_fetched_ahead(peer: Peer, ahead: int) -> None:
+    """While one is worked on, so many more have been asked for at the end, and no more; all arrive in order."""
+    arrived = asyncio.Semaphore(0)
+
+    async def counted(request: web.Request) -> web.StreamResponse:
+        arrived.release()
+        page = int(request.query.get("page", 1))
+        return web.json_response({"data": [page] if page < 10 else []})
+
+    peer.handler = counted
+    async with ApiClient(peer.url + "/v1") as client:
+        found: list[int] = []
+        async for page in client.paginate("/list", following=by_page(items="data"), prefetch=ahead):
+            number = len(found) + 1
+            while peer.count < min(10, number + ahead):
+                await arrived.acquire()
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert peer.count == min(10, number + ahead)
+            found += (await page.json())["data"]
+    assert found == list(range(1, 10))
+
+
+async def test_what_was_fetched_ahead_comes_before_the_error(peer: Peer) -> None:
+    """The third page fails; two are yielded first, however late they are taken."""
+
+    async def failing(request: web.Request) -> web.StreamResponse:
+        page = int(request.query.get("page", 1))
+        return web.json_response([page]) if page < 3 else web.Response(status=404)
+
+    peer.handler = failing
+    found: list[int] = []
+    async with ApiClient(peer.url + "/v1") as client:
+
+        async def take() -> None:
+            async for page in client.paginate("/list", following=by_page(), prefetch=5):
+                found.extend(await page.json())
+
+        with pytest.raises(errors.NotFound):
+            await take()
+    assert found == [1, 2]
+
+
+async def test_leaving_the_loop_ends_what_is_fetched_ahead(peer: Peer) -> None:
+    """Nothing is left running, and the connection of the page under way is closed."""
+    peer.handler = pages
+    before = asyncio.all_tasks()
+    async with ApiClient(peer.url + "/v1") as client:
+        async with aclosing(cast("AsyncGenerator[ClientResponse]", client.paginate("/list", prefetch=1))) as found:
+            await anext(found)
+        assert not [task for task in asyncio.all_tasks() - before if "fetch" in repr(task.get_coro())]
+        with pytest.raises(ValueError, match=r"prefetch.*-1"):
+            await anext(aiter(client.paginate("/list", prefetch=-1)))
 
 
 @pytest.mark.parametrize("link", ["http://evil.example/v1/list?cursor=3", "/other/list", "//evil.example/v1/x"])
