@@ -12,7 +12,7 @@ from apiclient.middleware.credential import Token
 from apiclient.middleware.errors import redacted
 
 # Of the other headers of a request the name is shown and the value is not: an API may take its key in any of them.
-_SHOWN = frozenset(
+SENT_PLAIN = frozenset(
     {"accept", "accept-encoding", "accept-language", "api-version", "cache-control", "content-encoding",
      "content-length", "content-type", "host", "if-match", "if-modified-since", "if-none-match", "prefer", "range",
      "traceparent", "transfer-encoding", "user-agent", "x-request-id"}
@@ -60,7 +60,7 @@ class Wire:
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Send *request*, and keep its headers and those of the answer."""
         sent = tuple(
-            (name, one_line(value, _LONGEST) if name.lower() in _SHOWN else _HIDDEN)
+            (name, one_line(value, _LONGEST) if name.lower() in SENT_PLAIN else _HIDDEN)
             for name, value in request.headers.items()
         )
         shown = Exchange(f"{request.method} {redacted(request.url)}", sent)
@@ -77,7 +77,12 @@ class Wire:
 
 
 def _harmless(name: str, value: str, token: Token | None) -> bool:
-    return plain(name) not in _NOT_SHOWN and (token is None or token.value not in value)
+    return not withheld(name) and (token is None or token.value not in value)
+
+
+def withheld(name: str) -> bool:
+    """Return whether the value of an answer's header called *name* is never shown."""
+    return plain(name) in _NOT_SHOWN
 
 
 class Tracing:

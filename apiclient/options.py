@@ -8,6 +8,8 @@ from apiclient.middleware._call import Call
 from apiclient.middleware.errors import InvalidRequest
 from apiclient.pipeline import Pipeline
 
+__all__ = ["CallOptions", "DeferOptions"]
+
 _PASSED_ON = frozenset(
     {"headers", "params", "json", "data", "compress", "chunked", "expect100", "read_bufsize", "skip_auto_headers",
      "trace_request_ctx"}

@@ -4,7 +4,15 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, overload
 
-from aiohttp import ClientHandlerType, ClientMiddlewareType, ClientRequest, ClientResponse, ClientResponseError, hdrs
+from aiohttp import (
+    ClientHandlerType,
+    ClientMiddlewareType,
+    ClientRequest,
+    ClientResponse,
+    ClientResponseError,
+    MultipartWriter,
+    hdrs,
+)
 
 from apiclient.middleware import (
     AccessLog,
@@ -268,6 +276,9 @@ async def _send(request: ClientRequest) -> ClientResponse:
     try:
         if call.body is not None and call.wire > 1 and request.body:
             await request.update_body(call.body())
+            if isinstance(request.body, MultipartWriter):
+                # A new form has a boundary of its own, and aiohttp leaves the type that is declared already.
+                request.headers[hdrs.CONTENT_TYPE] = request.body.headers[hdrs.CONTENT_TYPE]
         response = await call.transport(request)
         if response.status < 200:
             _refuse_switch(request, response)

@@ -8,6 +8,8 @@ from yarl import URL
 from apiclient.middleware._parsing.text import one_line
 from apiclient.middleware.errors import RedirectRefused
 
+__all__ = ["Redirects"]
+
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_HOPS = 10
 
@@ -140,7 +142,7 @@ class Trail:
 def _origin_of(text: str) -> URL:
     try:
         url = URL(text)
-        if url.scheme in {"http", "https"} and url.host and url.user is None and url.raw_path in {"", "/"}:
+        if url.scheme in {"http", "https"} and url.host and url.user is None and url.raw_path == "/":
             return url.origin()
     except (TypeError, ValueError):
         pass

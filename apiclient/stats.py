@@ -9,6 +9,8 @@ from apiclient.middleware._readings import Reading
 from apiclient.middleware._standing import named
 from apiclient.pipeline import Pipeline
 
+__all__ = ["BatchStats", "ClientStats", "EndpointStats", "OriginStats", "OutboxStats", "TokenStats"]
+
 _BREAKER_STATES = {"closed": 0, "forced_closed": 0, "half_open": 1, "open": 2, "forced_open": 2}
 
 

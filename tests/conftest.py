@@ -8,6 +8,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from tests.wheel import python, wheel
+
+__all__ = ["python", "wheel"]  # fixtures
+
 
 def pytest_configure() -> None:
     """Start without an implicit event loop: 3.11 would make one, and nobody would close it."""

@@ -1,34 +1,16 @@
 """The wheel, as a user gets it: what is in it, and that it lives beside a `middleware/` folder of the user's own."""
 
 import json
-import os
-import subprocess
-import sys
-import sysconfig
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.wheel import ROOT, built, run
+
 # Building, and making an environment, are processes of their own.
 pytestmark = pytest.mark.timeout(180)
-
-
-def run(*command: str | Path, cwd: Path) -> str:
-    """Run *command*, see it succeed, and return what it printed."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
-def built(source: Path, out: Path, *options: str) -> Path:
-    """Build with what is installed, so that no network is needed; return the wheel."""
-    run(sys.executable, "-m", "build", "--no-isolation", *options, "--outdir", out, source, cwd=ROOT)
-    (wheel,) = out.glob("*.whl")
-    return wheel
 
 
 def contents(wheel: Path) -> dict[str, bytes]:
@@ -36,24 +18,6 @@ def contents(wheel: Path) -> dict[str, bytes]:
         names = archive.namelist()
         assert len(names) == len(set(names)), "a file is in the wheel twice"
         return {name: archive.read(name) for name in names}
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return built(ROOT, tmp_path_factory.mktemp("wheel"), "--wheel")
-
-
-@pytest.fixture(scope="module")
-def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with the wheel in it, and only its dependencies from the present one."""
-    home = tmp_path_factory.mktemp("environment")
-    run(sys.executable, "-m", "venv", "--without-pip", home, cwd=home)
-    python = home / "bin" / "python"
-    run(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", wheel, cwd=home)
-    # Folders named by a .pth file come last, and .pth files in them are not read: the present apiclient stays unseen.
-    site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=home).strip())
-    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
-    return python
 
 
 def asked(python: Path, cwd: Path, code: str) -> Any:
@@ -101,7 +65,11 @@ def test_the_wheel_has_each_file_once_and_nothing_else(wheel: Path) -> None:
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "apiclient").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts and path.parts[len(ROOT.parts) + 1] != "middleware"
-    } | {f"apiclient/middleware/{path.name}" for path in (ROOT / "middleware").iterdir() if path.is_file()}
+    } | {
+        f"apiclient/{path.relative_to(ROOT).as_posix()}"
+        for path in (ROOT / "middleware").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
     assert package == sources
     assert "apiclient/py.typed" in names
     assert "apiclient/middleware/retry.py" in names

@@ -86,7 +86,8 @@ class Api:
         methods = self.table.find(visit)
         visit.client = self._tokens.owner(visit.headers)
         below = visit.path.startswith("/v1/")
-        visit.refusal = self._faults.early(visit.name, api=below)
+        if visit.refusal is None:
+            visit.refusal = self._faults.early(visit.name, api=below)
         quota = self.quotas.get(visit.name)
         if visit.refusal is None and quota is not None:
             hit = self._hit(visit, quota)

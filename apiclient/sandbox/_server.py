@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from random import Random
 from types import TracebackType
@@ -14,6 +15,7 @@ from aiohttp.typedefs import Handler
 
 from apiclient.sandbox._answers import NO_ANSWER, Answer, problem
 from apiclient.sandbox._api import TOKEN_ENDPOINT, Api
+from apiclient.sandbox._chaos import CALM, dice, refusal, reset, send
 from apiclient.sandbox._endpoints import Visit
 from apiclient.sandbox._faults import Fault, Faults, failing
 from apiclient.sandbox._ledger import Entry, Ledger
@@ -56,6 +58,9 @@ class Sandbox:
         scopes: What a token may be asked for.
         default_scopes: What a token gets if nothing is asked for. ``/v1/payroll/{id}`` needs ``payroll.read``.
         groups: User groups of every client. ``/v1/audit`` needs ``auditors``.
+        chaos: Share of all requests, token requests too, that meet a fault; or a share for each of ``error`` (closed
+            before anything is done), ``status`` (500, 502 or 503 likewise), ``latency``, ``reset`` (after the work),
+            ``truncation`` and ``slow_body``, as of ``apiclient.testing.Chaos``. Delays are 0.05 to 0.5 seconds.
         host: Where to listen.
         port: Where to listen; 0 means any free one.
         wall: Wall time in seconds since the epoch, used for ``X-Rate-Limit-Reset`` alone.
@@ -83,6 +88,7 @@ class Sandbox:
         scopes: Iterable[str] = ("employees.read", "timesheets.write", "payroll.read"),
         default_scopes: Iterable[str] = ("employees.read", "timesheets.write"),
         groups: Iterable[str] = ("staff",),
+        chaos: float | Mapping[str, float] = 0.0,
         host: str = "127.0.0.1",
         port: int = 0,
         wall: Callable[[], float] = time.time,
@@ -131,6 +137,7 @@ class Sandbox:
             chance=chance,
             wall=function("wall", wall),
         )
+        self._dice = dice(seed, chaos)
         self._ledger = Ledger()
         self._runner: web.AppRunner | None = None
 
@@ -199,6 +206,11 @@ class Sandbox:
     def ledger(self) -> Ledger:
         """Each wire request, in the order of arrival: a sequence of `Entry`."""
         return self._ledger
+
+    @property
+    def injected(self) -> Counter[str]:
+        """How many requests met each fault of ``chaos``."""
+        return Counter() if self._dice is None else Counter(self._dice.drawn)
 
     @property
     def created(self) -> int:
@@ -315,6 +327,8 @@ class Sandbox:
             headers=request.headers,
             peer=request.remote if request.remote is not None else "",
         )
+        plan = CALM if self._dice is None else self._dice.draw()
+        visit.refusal = refusal(plan)
         self._api.receive(visit)
         number = self._ledger.open(
             Entry(
@@ -330,14 +344,16 @@ class Sandbox:
         )
         answer = await self._answer(request, visit)
         self._ledger.amend(number, client=visit.client, length=len(visit.body))
-        if visit.delay > 0:
-            await asyncio.sleep(visit.delay)
+        if visit.delay + plan.wait > 0:
+            await asyncio.sleep(visit.delay + plan.wait)
+        if plan.fault == "reset":
+            return reset(request)
         if answer is NO_ANSWER:
             if request.transport is not None:
                 request.transport.abort()
             return web.Response()
         self._ledger.amend(number, status=answer.status)
-        return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
+        return await send(request, answer, plan)
 
     async def _answer(self, request: web.Request, visit: Visit) -> Answer:
         try:

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from apiclient.testing._cassette import Cassette
+from apiclient.testing._cassette_file import CassetteError
 from apiclient.testing._chaos import Chaos
 from apiclient.testing._clock import FakeClock
 from apiclient.testing._mock_transport import MockTransport, UnmatchedRequest
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer",
+    "Cassette",
+    "CassetteError",
     "Chaos",
     "FakeClock",
     "FixedWindow",

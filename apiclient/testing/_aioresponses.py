@@ -56,9 +56,9 @@ class aioresponses(_Upstream):  # noqa: N801 - a drop-in has the name of what it
       would make aiohttp run the chain of an idempotent request a second time (``MockTransport`` shows that).
 
     Args:
-        param: (keyword) Name of the argument that the decorated function gets it as.
-        passthrough: (keyword) Prefixes of URLs that are really requested.
-        passthrough_unmatched: (keyword) Whether requests without a match are really made.
+        **kwargs: Those of upstream: ``param``, the name of the argument that the decorated function gets it as;
+            ``passthrough``, prefixes of URLs that are really requested; ``passthrough_unmatched``, whether requests
+            without a match are really made.
 
     Attributes:
         attempts: Each attempt that was answered or refused here, in order.

@@ -2,21 +2,16 @@
 
 import asyncio
 import errno
-import random
-from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, StreamReader
 from multidict import CIMultiDict
 
+from apiclient.sandbox._dice import HEAD, Dice, Plan
 from apiclient.testing._end import spoiled_by
 from apiclient.testing._response import Drip, build, phrase, stream
-
-_HEAD = 65536
-_SPOILING = frozenset({"reset", "truncation", "slow_body"})
 
 
 class Chaos:
@@ -62,7 +57,7 @@ class Chaos:
         enabled: bool = False,
         only: Callable[[ClientRequest], bool] | None = None,
     ) -> None:
-        self._rates = {
+        rates = {
             "error": error,
             "status": status,
             "latency": latency,
@@ -70,20 +65,15 @@ class Chaos:
             "truncation": truncation,
             "slow_body": slow_body,
         }
-        for name, rate in self._rates.items():
-            if not 0 <= rate <= 1:
-                raise ValueError(f"{name} must be from 0 to 1, got {rate!r}")
+        self._dice = Dice(seed, rates, delay)
         if not statuses or any(not 200 <= code <= 999 for code in statuses):
             raise ValueError(f"statuses must be some of 200 to 999, got {statuses!r}")
-        self._delay = delay if isinstance(delay, tuple) else (delay, delay)
-        if not 0 <= self._delay[0] <= self._delay[1] < float("inf"):
-            raise ValueError(f"delay must be one number, or two in order, not negative and finite, got {delay!r}")
         self._statuses = tuple(statuses)
         self._seed = seed
-        self._random = random.Random(seed)  # noqa: S311 - to be repeatable is the point
         self._only = only
+        self._rates = rates
         self.enabled = enabled
-        self.injected: Counter[str] = Counter()
+        self.injected = self._dice.drawn
 
     def __repr__(self) -> str:
         rates = "".join(f", {name}={rate:g}" for name, rate in self._rates.items() if rate)
@@ -102,16 +92,16 @@ class Chaos:
         """Send *request*, or something worse."""
         if not self.enabled or (self._only is not None and not self._only(request)):
             return await handler(request)
-        plan = self._drawn()
-        if "latency" in plan.faults:
-            await asyncio.sleep(plan.delay)
-        if "error" in plan.faults:
+        plan = self._dice.draw()
+        if plan.wait:
+            await asyncio.sleep(plan.wait)
+        if plan.fault == "error":
             raise aiohttp.ClientConnectorError(
                 request.connection_key, OSError(errno.ECONNREFUSED, "Connection refused by chaos")
             )
-        if "status" in plan.faults:
+        if plan.fault == "status":
             return await _answered(request, self._statuses[int(plan.place * len(self._statuses))])
-        if plan.faults.isdisjoint(_SPOILING):
+        if plan.fault is None:
             return await handler(request)
 
         async def spoil(request: ClientRequest, response: ClientResponse) -> ClientResponse:
@@ -123,31 +113,14 @@ class Chaos:
 
         return await spoiled_by(spoil, request, handler)
 
-    def _drawn(self) -> "_Plan":
-        faults = frozenset(name for name, rate in self._rates.items() if self._random.random() < rate)
-        plan = _Plan(faults, self._random.random(), self._random.uniform(*self._delay))
-        # Only what will be seen: an attempt that is never sent has no answer to spoil.
-        for name in ("latency", "error", "status", "reset", "truncation", "slow_body"):
-            if name in faults:
-                self.injected[name] += 1
-                if name != "latency":
-                    break
-        return plan
 
-
-class _Plan(NamedTuple):
-    faults: frozenset[str]
-    place: float
-    delay: float
-
-
-async def _spoiled(request: ClientRequest, response: ClientResponse, plan: _Plan) -> ClientResponse:
-    if "reset" in plan.faults:
+async def _spoiled(request: ClientRequest, response: ClientResponse, plan: Plan) -> ClientResponse:
+    if plan.fault == "reset":
         raise aiohttp.ClientOSError(errno.ECONNRESET, "Connection reset by chaos")
-    if "truncation" in plan.faults:
-        await _truncate(request, response, plan.place)
+    if plan.fault == "truncation":
+        await _truncate(request, response, plan)
     else:
-        await _slow_down(request, response, plan.delay)
+        await _slow_down(request, response, plan)
     return response
 
 
@@ -157,21 +130,20 @@ async def _answered(request: ClientRequest, status: int) -> ClientResponse:
     return await build(request, status=status, headers=headers, content=stream(request, body))
 
 
-async def _truncate(request: ClientRequest, response: ClientResponse, place: float) -> None:
-    head = await _read(response, _HEAD)
+async def _truncate(request: ClientRequest, response: ClientResponse, plan: Plan) -> None:
+    head = await _read(response, HEAD)
     if not head:
         return
-    cut = int(place * len(head))
+    cut = plan.cut(len(head))
     response.close()
     error = aiohttp.ClientPayloadError(f"Response payload is not completed: chaos stopped it after {cut} bytes")
     response.content = stream(request, head, cut=cut, error=error)
 
 
-async def _slow_down(request: ClientRequest, response: ClientResponse, delay: float) -> None:
+async def _slow_down(request: ClientRequest, response: ClientResponse, plan: Plan) -> None:
     body = await _read(response, None)
     if body:
-        size = -(-len(body) // 10)
-        response.content = stream(request, body, drip=Drip(size, delay / -(-len(body) // size)))
+        response.content = stream(request, body, drip=Drip(*plan.piece(len(body))))
 
 
 async def _read(response: ClientResponse, limit: int | None) -> bytes:

@@ -42,6 +42,8 @@ class MockTransport:
         requests: Each attempt so far, unmatched ones included.
     """
 
+    innermost = True
+
     def __init__(self, *, base_url: str | URL | None = None) -> None:
         self._base = None if base_url is None else URL(base_url)
         if self._base is not None and not self._base.absolute:

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 from aiohttp import ClientHandlerType, ClientMiddlewareType, ClientRequest, ClientResponse
 
+import apiclient.credentials._sender as senders
 import apiclient.middleware._call as calls
 import apiclient.pipeline as pipelines
 from apiclient.middleware import RateLimit, Retry
@@ -17,7 +18,6 @@ from apiclient.middleware._body import discard, replayable
 from apiclient.middleware._call import joined
 from apiclient.middleware._parsing.retry_after import retry_after
 from apiclient.pipeline import Pipeline
-from apiclient.testing._mock_transport import MockTransport
 
 _active: list["Testing"] = []
 
@@ -28,15 +28,19 @@ class Testing:
     __test__ = False
 
     def __init__(
-        self, *, testing: bool, attempts: int | None, waits: bool, innermost: tuple[ClientMiddlewareType, ...]
+        self,
+        *,
+        testing: bool,
+        attempts: int | None,
+        waits: bool,
+        innermost: tuple[ClientMiddlewareType, ...],
+        tokens: tuple[ClientMiddlewareType, ...],
     ) -> None:
         self.attempts = attempts
         self.waits = waits
-        outer = _active[-1].innermost if testing and _active else ()
-        # A mock answers, and what disturbs or watches has to stand before it, whichever was asked for first.
-        self.innermost: tuple[ClientMiddlewareType, ...] = tuple(
-            sorted((*innermost, *outer), key=lambda each: isinstance(each, MockTransport))
-        )
+        outer = _active[-1] if testing and _active else None
+        self.innermost: tuple[ClientMiddlewareType, ...] = _sorted(innermost, () if outer is None else outer.innermost)
+        self.tokens: tuple[ClientMiddlewareType, ...] = _sorted(tokens, () if outer is None else outer.tokens)
         self._testing = testing
         self._standing: WeakKeyDictionary[Pipeline, Pipeline] = WeakKeyDictionary()
         _active.append(self)
@@ -75,7 +79,8 @@ class Testing:
         standing = self._standing.get(pipeline)
         if standing is None:
             parts = [self._part(each) for each in pipeline]
-            standing = self._standing[pipeline] = Pipeline((*parts, *self.innermost), check=False)
+            added = (each for each in self.innermost if each not in parts)
+            standing = self._standing[pipeline] = Pipeline((*parts, *added), check=False)
         return standing
 
     def _part(self, middleware: ClientMiddlewareType) -> ClientMiddlewareType:
@@ -92,13 +97,14 @@ def set_testing(
     attempts: int | None = 2,
     waits: bool = False,
     innermost: Iterable[ClientMiddlewareType] = (),
+    tokens: Iterable[ClientMiddlewareType] = (),
 ) -> Testing:
     """Make every pipeline of this process fit for fast tests, until the mode returned is left.
 
     Retries and 429s are answered at once, without their waits; the deadline is kept, so that a wait that would not fit
     into it still ends the call. Quotas are not paced. It applies to each ``ApiClient`` and each ``Pipeline``, those
     made before included, and to every thread; not to policies that a session lists without a ``Pipeline``, nor to the
-    requests of credentials for tokens. Modes nest, and each restores what held before it::
+    requests of credentials for tokens, *tokens* apart. Modes nest, and each restores what held before it::
 
         with set_testing(innermost=[transport]):
             ...
@@ -108,19 +114,28 @@ def set_testing(
         attempts: Most wire requests of a ``Retry``, and most times that a 429 is met; None leaves both as they are.
         waits: Whether waits and pacing stay, for tests on virtual time.
         innermost: Middlewares after all others: a ``MockTransport``, or ``Chaos`` and what else looks at attempts.
+        tokens: Middlewares around each request of a credential for a token.
 
     Raises:
         ValueError: ``attempts`` is below 1.
     """
     if attempts is not None and attempts < 1:
         raise ValueError(f"attempts must be at least 1, got {attempts!r}")
-    return Testing(testing=testing, attempts=attempts, waits=waits, innermost=tuple(innermost))
+    return Testing(testing=testing, attempts=attempts, waits=waits, innermost=tuple(innermost), tokens=tuple(tokens))
 
 
 def _apply() -> None:
     mode = _active[-1] if _active else None
     pipelines.stand_in = None if mode is None else mode.stand_in
     calls.pause = asyncio.sleep if mode is None else mode.pause
+    senders.innermost = () if mode is None else mode.tokens
+
+
+def _sorted(
+    given: tuple[ClientMiddlewareType, ...], outer: tuple[ClientMiddlewareType, ...]
+) -> tuple[ClientMiddlewareType, ...]:
+    # What answers comes last: what disturbs or watches has to stand before it, whichever was asked for first.
+    return tuple(sorted((*given, *outer), key=lambda each: getattr(each, "innermost", False)))
 
 
 async def _at_once(_: float) -> None:

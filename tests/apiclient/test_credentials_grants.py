@@ -27,7 +27,7 @@ from apiclient.credentials._request import token_request
 from apiclient.credentials._secret import Secret
 
 ENDPOINT = URL("https://login.example.com/token")
-ASKED = WireRequest(ENDPOINT, form=(), secrets=["hush"])
+ASKED = WireRequest(ENDPOINT, form=(), secrets=["hush plus", "hush"])
 
 
 def parsed(status: int, document: Any) -> Outcome:
@@ -95,6 +95,15 @@ def test_a_token_answer_is_read_in_full() -> None:
         (400, {"error": "temporarily_unavailable"}, Unavailable("the token endpoint answers 400")),
         (404, b"", Unavailable("the token endpoint answers 404", temporary=False)),
         (302, b"", Unavailable("the token endpoint answers 302, a redirect, which is not followed", temporary=False)),
+        (
+            300,
+            {"access_token": "a"},
+            Unavailable("the token endpoint answers 300, a redirect, which is not followed", temporary=False),
+        ),
+        (300, b"", Unavailable("the token endpoint answers 300, a redirect, which is not followed", temporary=False)),
+        (400, {"error": "no hush+plus"}, Refused("no ...", "the token endpoint answers 400 no ...")),
+        (400, {"error": "x" * 500}, Refused("x" * 200, f"the token endpoint answers 400 {'x' * 200}")),
+        (200, b"<HTML lang=en>", Unavailable("the token endpoint answers 200 with an HTML page", temporary=False)),
         (204, b"", Unavailable("the token endpoint answers 204 with an empty body", temporary=False)),
         (200, b"", Unavailable("the token endpoint answers 200 with an empty body", temporary=False)),
         (200, b"\n<!DOCTYPE html>", Unavailable("the token endpoint answers 200 with an HTML page", temporary=False)),
@@ -178,6 +187,32 @@ def test_client_secret_post_and_none_put_the_client_into_the_body() -> None:
     assert Public().prove("me", endpoint=ENDPOINT, now=0.0).pairs() == (("client_id", "me"),)
 
 
+def test_a_proof_names_what_no_message_may_show() -> None:
+    """The secret, and what it was encoded to."""
+    assert Public().prove("me", endpoint=ENDPOINT, now=0.0).secrets() == ()
+    assert SecretPost(Secret("hush")).prove("me", endpoint=ENDPOINT, now=0.0).secrets() == ("hush",)
+    basic = SecretBasic(Secret("hush")).prove("me", endpoint=ENDPOINT, now=0.0)
+    assert basic.header is not None
+    assert basic.secrets() == ("hush", basic.header.value.removeprefix("Basic "))
+
+
+@pytest.mark.parametrize(
+    ("method", "secret", "shown"),
+    [
+        (None, None, "none"),
+        (None, "hush", "client_secret_basic"),
+        ("none", None, "none"),
+        ("client_secret_basic", "hush", "client_secret_basic"),
+        ("client_secret_post", "hush", "client_secret_post"),
+    ],
+)
+def test_a_way_of_client_authentication_is_shown_by_its_registered_name(
+    method: Any, secret: str | None, shown: str
+) -> None:
+    """A person who reads the repr finds it in the server's documentation."""
+    assert repr(client_auth_of(method, None if secret is None else Secret(secret))) == shown
+
+
 def test_a_token_request_has_grant_scope_extras_and_proof() -> None:
     """The body is a form; the repr of the request shows none of it."""
     proof = SecretPost(Secret("hush")).prove("me", endpoint=ENDPOINT, now=0.0)
@@ -209,8 +244,12 @@ def test_extra_parameters_cannot_replace_the_protocols_own(name: str) -> None:
     [
         ("client_secret_post", None, "needs a client_secret"),
         ("client_secret_basic", None, "needs a client_secret"),
-        ("none", "hush", "must not be given with client_auth='none'"),
-        ("basic", "hush", "client_auth must be 'client_secret_basic'.*got 'basic'"),
+        ("none", "hush", "^client_secret must not be given with client_auth='none'"),
+        (
+            "basic",
+            "hush",
+            "^client_auth must be 'client_secret_basic', 'client_secret_post', 'none' or a PrivateKeyJwt, got 'basic'",
+        ),
         (Public(), "hush", "exclude each other"),
     ],
 )
@@ -239,6 +278,11 @@ def test_client_authentication_must_fit_the_secret(method: Any, secret: str | No
             "https://login.example.com/.well-known/oauth-authorization-server/realms/a%2Fb",
             "https://login.example.com/realms/a%2Fb/.well-known/openid-configuration",
         ),
+        (
+            "https://login.example.com/X/",
+            "https://login.example.com/.well-known/oauth-authorization-server/X",
+            "https://login.example.com/X/.well-known/openid-configuration",
+        ),
     ],
 )
 def test_metadata_addresses_follow_both_standards(issuer: str, first: str, second: str) -> None:
@@ -260,8 +304,12 @@ def test_metadata_addresses_follow_both_standards(issuer: str, first: str, secon
 )
 def test_metadata_must_be_the_issuers_own(document: Any, outcome: URL | str) -> None:
     """RFC 8414 3.3: the issuer in it must be the one asked for."""
-    assert token_endpoint_in(json.dumps(document).encode(), URL("https://a/x")) == outcome
+    for issuer in ("https://a/x", "https://a/x/"):
+        assert token_endpoint_in(json.dumps(document).encode(), URL(issuer)) == outcome
     assert token_endpoint_in(b"<html>", URL("https://a/x")) == "the metadata is not JSON"
+    for issuer, named in (("https://a/x", "https://a/xX"), ("https://a/xX", "https://a/x")):
+        body = json.dumps({"issuer": named, "token_endpoint": "https://b/t"}).encode()
+        assert token_endpoint_in(body, URL(issuer)) == "the metadata belongs to another issuer"
 
 
 @pytest.mark.parametrize(
@@ -277,6 +325,8 @@ def test_metadata_must_be_the_issuers_own(document: Any, outcome: URL | str) -> 
         ("http://localhost.example.com/t", False),
         ("http://10.0.0.1/t", False),
         ("https://user:pw@login.example.com/t", False),
+        ("https://user@login.example.com/t", False),
+        ("https://:pw@login.example.com/t", False),
         ("ftp://login.example.com/t", False),
         ("/token", False),
     ],
@@ -290,6 +340,9 @@ def test_plain_http_can_be_allowed() -> None:
     """allow_http is the way round it."""
     assert problem_with(URL("http://10.0.0.1/t"), allow_http=True) is None
     assert not is_loopback("127.0.0.1.example.com")
+    assert problem_with(URL("http://10.0.0.1/t"), allow_http=False) == (
+        "must be https (or on loopback, or allow_http=True), because the client's secret goes there"
+    )
 
 
 @pytest.mark.parametrize(
@@ -322,14 +375,30 @@ def test_a_record_survives_the_store_and_drops_what_expired() -> None:
     """What is written is what is read; expired tokens of other scopes go."""
     record = Record().having("a", Kept("t1", 0.0, 10.0, "a"), refresh_token="r1", now=0.0)
     record = record.having("b", Kept("t2", 5.0, 50.0, None), refresh_token=None, now=5.0)
+    record = record.having("d", Kept("t4", 5.0), refresh_token=None, now=5.0).having(
+        "e", Kept("t5", 5.0), refresh_token=None, now=5.0
+    )
+    assert set(record.tokens) == {"a", "b", "e"}
     assert Record.parse(record.text()) == record
     assert record.refresh_token == "r1"
     assert set(record.having("c", Kept("t3", 20.0), refresh_token="r2", now=20.0).tokens) == {"b", "c"}
+    assert set(record.having("c", Kept("t3", 20.0), refresh_token="r2", now=50.0).tokens) == {"c"}
 
 
 @pytest.mark.parametrize(
     "text",
-    [None, "", "{", "[]", "7", '{"version": 2}', '{"version": 1, "tokens": {"a": [1]}}', '{"version": 1, "tokens": 3}'],
+    [
+        None,
+        "",
+        "{",
+        "[]",
+        "7",
+        '{"version": 2, "refresh_token": "r"}',
+        '{"version": 1, "tokens": {"a": [1]}}',
+        '{"version": 1, "tokens": 3}',
+        '{"version": 1, "tokens": {"a": [7, 0, null, null]}}',
+        '{"version": 1, "tokens": {"a": ["t", 0, null, 7]}}',
+    ],
 )
 def test_an_unreadable_record_is_an_empty_one(text: str | None) -> None:
     """A store's rubbish leads to a new token request, not to an error."""

@@ -58,7 +58,7 @@ def test_no_redirect_leaves_the_origin(location: str) -> None:
 def test_a_circle_and_an_endless_walk_end() -> None:
     """A loop is found at its first repetition; ten hops are enough for anybody."""
     trail = Trail("GET", HERE)
-    with pytest.raises(RedirectRefused, match="circle"):
+    with pytest.raises(RedirectRefused, match=r"^The server redirects in a circle"):
         trail.add(Hop("GET", HERE, keep_body=True))
     for number in range(MAX_HOPS):
         trail.add(Hop("GET", HERE.with_path(f"/{number}"), keep_body=True))
@@ -111,6 +111,48 @@ def test_a_listed_origin_keeps_within_itself_and_the_list() -> None:
     for location in ("https://api.example.com/v1/b", "https://evil.example/"):
         with pytest.raises(RedirectRefused):
             redirects.next_hop(302, location, method="GET", url=FILES, own=own, body=False)
+
+
+@pytest.mark.parametrize(
+    ("redirects", "location", "body", "message", "hint"),
+    [
+        (
+            SAME_ORIGIN,
+            "https://user:pw@api.example.com/",
+            False,
+            "The server redirects to an address with a user or password in it",
+            RedirectRefused.hint,
+        ),
+        (
+            SAME_ORIGIN,
+            "https://evil.example/a",
+            False,
+            "The server redirects to another origin: https://evil.example",
+            "If it is to be trusted: redirects=Redirects(to=['https://evil.example'])",
+        ),
+        (
+            Redirects(to=["https://files.example.com"]),
+            "https://files.example.com/a",
+            True,
+            "The server redirects a request with its body to another origin: https://files.example.com",
+            "If it may have the body: redirects=Redirects(to=[...], bodies=True)",
+        ),
+    ],
+)
+def test_what_was_refused_and_the_way_round_it_are_told(
+    redirects: Redirects, location: str, *, body: bool, message: str, hint: str
+) -> None:
+    """The message names the other origin, the hint the option that would allow it."""
+    with pytest.raises(RedirectRefused) as caught:
+        redirects.next_hop(307, location, method="POST", url=HERE, body=body)
+    assert str(caught.value).startswith(message)
+    assert caught.value.hint == hint
+
+
+def test_a_request_is_taken_to_have_a_body_unless_told_otherwise() -> None:
+    """The safe default: nothing goes to another origin that might be a body."""
+    with pytest.raises(RedirectRefused, match="with its body"):
+        Redirects(to=["https://files.example.com"]).next_hop(307, str(FILES), method="POST", url=HERE)
 
 
 @given(

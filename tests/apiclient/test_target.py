@@ -46,7 +46,7 @@ def test_a_literal_query_is_kept() -> None:
     [
         ({}, "needs the parameter 'id'"),
         (None, "needs the parameter 'id'"),
-        ({"id": 1, "x": 2}, "no parameter 'x'"),
+        ({"id": 1, "x": 2}, "no parameter 'x'; it has: id[.]"),
         ({"id": ""}, "'id' is empty"),
         ({"id": None}, "'id' is empty"),
         ({"id": "."}, "dot segment"),
@@ -61,6 +61,34 @@ def test_a_bad_path_parameter_is_refused(parameters: dict[str, object] | None, m
     """A parameter that is missing, unknown, empty or would change the path never becomes a URL."""
     with pytest.raises(InvalidRequest, match=message):
         target("/employees/{id}").url(parameters)
+
+
+def test_a_query_belongs_to_no_endpoint() -> None:
+    """With a concrete path it is kept and not counted; with a template it is given apart."""
+    assert target("/employees/7?page=2").endpoint == "GET /employees/{}"
+    with pytest.raises(InvalidRequest, match="has a query; give it as params="):
+        target("/employees/{id}?page=2")
+
+
+def test_the_way_to_another_origin_is_told() -> None:
+    """A path is no URL; another client is."""
+    with pytest.raises(InvalidRequest) as caught:
+        target("https://evil.example/x")
+    assert caught.value.hint == "Give a path, or make another ApiClient for the other origin"
+
+
+def test_the_parameters_that_there_are_are_named() -> None:
+    """A slip in a name is seen from the message."""
+    with pytest.raises(InvalidRequest, match=r"no parameter 'x'; it has: none[.]"):
+        target("/employees").url({"x": 1})
+    with pytest.raises(InvalidRequest, match=r"no parameter 'x'; it has: id, day[.]"):
+        target("/employees/{id}/{day}").url({"x": 1})
+
+
+@pytest.mark.parametrize(("value", "segment"), [("a b", "a%20b"), ("a/X", "a%2FX"), ("a%2Fb", "a%252Fb"), (7, "7")])
+def test_a_path_parameter_is_quoted(value: object, segment: str) -> None:
+    """Blanks, slashes and percent signs are the value's own."""
+    assert str(target("/employees/{id}").url({"id": value})) == f"https://api.example.com/v1/employees/{segment}"
 
 
 @pytest.mark.parametrize(
@@ -98,11 +126,13 @@ def test_a_path_parameter_stays_one_segment(text: str) -> None:
 @pytest.mark.parametrize(
     ("base", "message"),
     [
-        ("api.example.com", "absolute"),
+        ("api.example.com", "absolute http or https URL, got 'api.example.com'$"),
         ("/v1", "absolute"),
         ("ftp://example.com", "http or https"),
         ("https://user:secret@example.com", "user or password"),
-        ("https://example.com/?a=b", "query"),
+        ("https://:secret@example.com", "user or password"),
+        ("https://user@example.com", r"^base_url must not .* credentials=Basic\("),
+        ("https://example.com/?a=b", r"neither query nor fragment, got 'https://example.com/\?a=b'$"),
         ("https://example.com/#x", "fragment"),
         (7, "URL"),
     ],
@@ -112,6 +142,21 @@ def test_a_bad_base_url_is_refused(base: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         base_of(base)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("base", "plain"),
+    [
+        ("https://example.com:443/v1", "https://example.com/v1"),
+        ("http://example.com:80", "http://example.com"),
+        ("https://example.com:80", "https://example.com:80"),
+        ("https://example.com/v1", "https://example.com/v1"),
+    ],
+)
+def test_the_port_that_the_scheme_means_is_no_other_origin(base: str, plain: str) -> None:
+    """Written out or not it is one origin, with one state and one credential."""
+    assert base_of(base).origin() == URL(plain).origin()
+    assert base_of(base).explicit_port == URL(plain).explicit_port
 
 
 @pytest.mark.parametrize("method", ["", "GE T", "GET\r\n", "G\0", "G\u00c9T", "GET/", "A" * 201])

@@ -97,6 +97,23 @@ async def test_law_2_a_body_that_can_be_made_anew_is_sent_again(peer: Peer, stat
     assert len(made) >= 2
 
 
+@pytest.mark.parametrize("status", [503, 429, 307])
+async def test_law_2_a_form_that_is_made_anew_says_its_own_boundary(peer: Peer, status: int) -> None:
+    """Each attempt declares the boundary that its own body has."""
+    peer.answers(status, 200, headers={"Location": "/there"})
+
+    def form() -> aiohttp.FormData:
+        fields = aiohttp.FormData()
+        fields.add_field("file", b"content", filename="a.txt")
+        return fields
+
+    async with ApiClient(peer.url) as client:
+        await client.put("/upload", body=form)
+    assert peer.count == 2
+    for (_, _, body), headers in zip(peer.seen, peer.headers, strict=True):
+        assert body.startswith(b"--" + headers["Content-Type"].partition("boundary=")[2].encode())
+
+
 async def drop(request: web.Request) -> web.StreamResponse:
     assert request.transport is not None
     request.transport.close()

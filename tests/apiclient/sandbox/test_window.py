@@ -26,6 +26,14 @@ def test_a_window_opens_with_its_first_request_and_is_closed_at_both_ends(
     assert [window.hit(now).admitted for now in times] == admitted
 
 
+def test_the_repr_tells_the_fill() -> None:
+    """Limit, period and what was counted."""
+    window = FixedWindow(2, 1.0)
+    assert repr(window) == "FixedWindow(limit=2, period=1.0, count=0)"
+    window.hit(0.0)
+    assert repr(window) == "FixedWindow(limit=2, period=1.0, count=1)"
+
+
 @settings(max_examples=100, derandomize=True, deadline=None)
 @given(st.integers(1, 4), st.lists(st.integers(0, 30), min_size=1, max_size=30).map(sorted))
 def test_a_window_agrees_with_counting_by_hand(limit: int, times: list[int]) -> None:

@@ -6,9 +6,11 @@ from typing import Any
 import aiohttp
 import pytest
 
+import apiclient.credentials._sender as senders
 import apiclient.middleware._call as calls
 import apiclient.pipeline as pipelines
 from apiclient import ApiClient, Pipeline, errors
+from apiclient.credentials import ClientCredentials
 from apiclient.middleware import AttemptTimeout, Deadline, RateLimit, Retry, StatusErrors
 from apiclient.testing import Chaos, MockTransport, set_testing
 
@@ -146,3 +148,17 @@ def test_a_wrong_option_is_named() -> None:
     with pytest.raises(ValueError, match="attempts must be at least 1, got 0"):
         set_testing(attempts=0)
     assert standing() is None
+
+
+async def test_requests_for_tokens_are_answered_where_that_is_asked_for() -> None:
+    """``tokens`` stands around each of them, for as long as the mode lasts; modes nest."""
+    transport = MockTransport()
+    token = transport.post("https://login.test/token").respond(json={"access_token": "t-1", "token_type": "bearer"})
+    transport.any().respond(json=1)
+    credentials = ClientCredentials(token_url="https://login.test/token", client_id="id", client_secret="s")
+    with set_testing(tokens=[transport]), set_testing(innermost=[transport]):
+        async with ApiClient("https://api.test", credentials=credentials) as client:
+            await client.get("/x")
+    assert token.call_count == 1
+    assert transport.requests[-1].headers["Authorization"] == "Bearer t-1"
+    assert senders.innermost == ()

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from tests.wheel import ROOT, run
+
 CLIENT = """
 from apiclient import ApiClient, errors
 
@@ -20,9 +22,11 @@ async def employee(number):
         return await (await client.get("/employees/{id}", path_params={"id": number})).json()
 """
 TESTS = """
+import asyncio
 import time
 import pytest
 from apiclient import ApiClient, errors
+from apiclient.credentials import ClientCredentials
 from shop import employee
 
 
@@ -78,6 +82,22 @@ async def test_chaos_stands_before_the_mock(mock_api, chaos):
     assert not mock_api.requests
 
 
+async def test_from_a_cassette(cassette, api_sandbox):
+    credentials = ClientCredentials(token_url=api_sandbox.token_url, client_id="demo", client_secret="demo-secret")
+    async with ApiClient(api_sandbox.api_url, credentials=credentials) as client:
+        for number in range(1, 8):
+            response = await client.get("/employees/{id}", path_params={"id": number})
+            assert (await response.json())["name"] == f"Employee {number}"
+    assert len(api_sandbox.ledger) >= 8 if cassette.recording else not api_sandbox.ledger
+    cassette.assert_all_used()
+
+
+async def test_with_a_cassette_time_is_real_while_it_records(cassette, virtual_time):
+    began = time.monotonic()
+    await asyncio.sleep(0.05 if cassette.recording else 500)
+    assert (time.monotonic() - began > 0.04) is cassette.recording
+
+
 async def test_nothing_is_left_behind():
     import apiclient.pipeline
     assert apiclient.pipeline.stand_in is None
@@ -108,16 +128,51 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_toy_project_uses_every_fixture(project: Path) -> None:
-    """Its tests pass, with strict markers and warnings as errors, and each of them asserts what its fixture promises."""
-    done = pytest_of(project)
-    assert re.search(r"^7 passed", done.stdout, re.MULTILINE), done.stdout + done.stderr
+@pytest.mark.timeout(180)
+def test_a_toy_project_uses_every_fixture(project: Path, python: Path) -> None:
+    """In an environment with the wheel its tests pass, strict and with warnings as errors; each asserts what it is for.
+
+    The cassette is recorded once, and needs no server after that.
+    """
+    shutil.rmtree(project / "plugin-1.dist-info")
+    where = run(python, "-c", "import apiclient.testing.plugin as plugin; print(plugin.__file__)", cwd=project)
+    assert Path(where).is_relative_to(python.parents[1])
+    command = python, "-m", "pytest", "-q", "-p", "no:cacheprovider"
+    printed = run(*command, "--apiclient-cassette=once", cwd=project)
+    assert re.search(r"^9 passed", printed, re.MULTILINE), printed
+    assert sorted(path.relative_to(project).as_posix() for path in project.rglob("*.json")) == [
+        "cassettes/test_shop/test_from_a_cassette.json",
+        "cassettes/test_shop/test_with_a_cassette_time_is_real_while_it_records.json",
+    ]
+    printed = run(*command, "-k", "cassette", cwd=project)
+    assert re.search(r"^2 passed", printed, re.MULTILINE), printed
+
+
+def test_without_a_cassette_it_says_how_to_record_one(project: Path) -> None:
+    """By default nothing goes to the network."""
+    done = pytest_of(project, "-k", "cassette")
+    assert "There is no cassette at" in done.stdout
+    assert "pytest --apiclient-cassette=record" in done.stdout
+    assert "2 errors" in done.stdout
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_it_works_in_an_empty_environment(project: Path, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A new environment, the wheel with its extra ``test`` from the package index, and nothing else."""
+    shutil.rmtree(project / "plugin-1.dist-info")
+    home = tmp_path_factory.mktemp("empty")
+    run(sys.executable, "-m", "venv", home, cwd=home)
+    run(home / "bin" / "python", "-m", "pip", "install", "-q", f"{wheel}[test]", cwd=home)
+    for options in (["--apiclient-cassette=once"], []):
+        printed = run(home / "bin" / "pytest", "-q", *options, cwd=project)
+        assert re.search(r"^9 passed", printed, re.MULTILINE), printed
 
 
 def test_it_introduces_itself(project: Path) -> None:
     """``pytest --fixtures`` tells what there is, each with a sentence."""
     shown = pytest_of(project, "--fixtures").stdout
-    for name in ("api_sandbox", "mock_api", "virtual_time", "chaos"):
+    for name in ("api_sandbox", "cassette", "mock_api", "virtual_time", "chaos"):
         assert re.search(rf"^{name} -- .*\n    [A-Z].*\.", shown, re.MULTILINE), name
 
 
