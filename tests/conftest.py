@@ -7,10 +7,15 @@ from dataclasses import dataclass, field
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from hypothesis import HealthCheck, settings
 
 from tests.wheel import python, wheel
 
 __all__ = ["python", "wheel"]  # fixtures
+
+# How slow a machine is says nothing about a property; what is drawn is the same each time.
+settings.register_profile("here", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("here")
 
 
 def pytest_configure() -> None:
