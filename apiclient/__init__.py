@@ -1,6 +1,7 @@
 """The resilient API client for asyncio: an aiohttp session behind a chain of small, composable middlewares."""
 
 from apiclient import errors
+from apiclient._caller import PendingCall
 from apiclient.batch import BatchResult, Request
 from apiclient.client import ApiClient
 from apiclient.middleware import Rate, current_call
@@ -14,6 +15,7 @@ __all__ = [
     "BatchResult",
     "CallOptions",
     "Outbox",
+    "PendingCall",
     "Pipeline",
     "Rate",
     "Redirects",

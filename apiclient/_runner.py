@@ -3,18 +3,16 @@
 import asyncio
 import math
 from collections.abc import AsyncIterable, Awaitable, Callable, Hashable, Iterable, Mapping
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from aiohttp import ClientResponse
 
 from apiclient._batch_model import BatchResult, BatchStopped, Request
+from apiclient._caller import Caller, PendingCall
 from apiclient._scheduler import Scheduler
 from apiclient.middleware import RateLimit
 from apiclient.middleware.errors import CredentialsRejected, Unauthorized
 from apiclient.stats import BatchStats
-
-if TYPE_CHECKING:
-    from apiclient.client import ApiClient, PendingCall
 
 FATAL: tuple[type[Exception], ...] = (CredentialsRejected, Unauthorized)
 """What ends a batch by default: no request would fare better until somebody puts the credentials right."""
@@ -107,7 +105,7 @@ class Runner:
 
     def __init__(
         self,
-        client: "ApiClient",
+        client: Caller,
         requests: Iterable[Request] | AsyncIterable[Request],
         deliver: Deliver,
         *,
@@ -212,7 +210,7 @@ class Runner:
         return self._limiter.ready_in(cast("tuple[str, str]", lane))
 
 
-async def perform_call(pending: "PendingCall", request: Request) -> BatchResult:
+async def perform_call(pending: PendingCall, request: Request) -> BatchResult:
     """Make the call that *pending* stands for; every failure of it is its result."""
     time = asyncio.get_running_loop().time
     began = time()

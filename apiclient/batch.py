@@ -2,19 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
-from typing import TYPE_CHECKING
 
 from apiclient._batch_model import BatchResult, BatchStopped, Request
+from apiclient._caller import Caller
 from apiclient._runner import FATAL, LOOKAHEAD, Limits, Runner
-
-if TYPE_CHECKING:
-    from apiclient.client import ApiClient
 
 __all__ = ["FATAL", "LOOKAHEAD", "BatchResult", "BatchStopped", "Request", "run_batch"]
 
 
 async def run_batch(
-    client: "ApiClient",
+    client: Caller,
     requests: Iterable[Request] | AsyncIterable[Request],
     *,
     concurrency: int = 100,

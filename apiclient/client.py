@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Generator, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self, Unpack
 
@@ -10,6 +10,7 @@ import aiohttp
 from aiohttp import ClientResponse, ClientSession, ClientTimeout
 from yarl import URL
 
+from apiclient._caller import PendingCall
 from apiclient._follow import follow
 from apiclient._session import check_encrypted, check_transport, open_session
 from apiclient._target import Targets, base_of, checked_headers
@@ -43,43 +44,6 @@ _DEFAULT_HEADERS = {
 _BUFFERED = ClientTimeout(total=None, connect=20.0, sock_connect=10.0)
 _STREAMED = ClientTimeout(total=None, connect=20.0, sock_connect=10.0, sock_read=30.0)
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
-
-
-class PendingCall:
-    """A call not yet made: ``await`` it for a buffered response, ``async with`` it for a streamed one.
-
-    Attributes:
-        options: What was said of it.
-        call: The logical call once it has begun, with its attempts and times; None before.
-    """
-
-    __slots__ = ("_client", "_method", "_path", "_response", "call", "options")
-
-    def __init__(self, client: "ApiClient", method: str, path: str, options: CallOptions) -> None:
-        self._client = client
-        self._method = method
-        self._path = path
-        self.options = options
-        self._response: ClientResponse | None = None
-        self.call: Call | None = None
-
-    def __repr__(self) -> str:
-        return f"<PendingCall {self._method} {self._path!r}>"
-
-    def __await__(self) -> Generator[Any, None, ClientResponse]:
-        return self._client.perform(self, self._method, self._path, buffered=True).__await__()
-
-    async def __aenter__(self) -> ClientResponse:
-        self._response = await self._client.perform(self, self._method, self._path, buffered=False)
-        return self._response
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._response is not None:
-            self._response.release()
-        if isinstance(error, ApiError) and error.request is None and self.call is not None:
-            self.call.stamp(error)
 
 
 class ApiClient:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from yarl import URL
 
-from apiclient.cli._doctor import Finding
+from apiclient.cli._finding import Finding
 from apiclient.client import ApiClient
 from apiclient.middleware import Authorize
 from apiclient.middleware.credential import Credential

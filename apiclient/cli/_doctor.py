@@ -7,7 +7,9 @@ import sys
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from apiclient.cli._finding import Finding
 
 if TYPE_CHECKING:
     from apiclient.client import ApiClient
@@ -16,20 +18,6 @@ OURS = "apiclient-middleware"
 _NEEDED = ("aiohttp", "backoff", "structlog")
 _EXTRAS = (("cli", "typer"), ("cli", "rich"), ("redis", "redis"), ("otel", "opentelemetry-api"), ("uvloop", "uvloop"))
 _LEAST_AIOHTTP = (3, 14, 4)
-
-
-class Finding(NamedTuple):
-    """One line of the diagnosis.
-
-    Attributes:
-        ok: Whether it is as it should be.
-        text: What was found.
-        remedy: What to do about it, or empty.
-    """
-
-    ok: bool
-    text: str
-    remedy: str = ""
 
 
 def consult(client: "ApiClient | None", path: str) -> int:
@@ -43,7 +31,7 @@ def consult(client: "ApiClient | None", path: str) -> int:
 
 
 async def _examined(client: "ApiClient", path: str) -> bool:
-    from apiclient.cli._checks import examine  # noqa: PLC0415 - it needs Finding from here
+    from apiclient.cli._checks import examine  # noqa: PLC0415 - where this installation is broken, it may not load
 
     sound = True
     async for finding in examine(client, path):

@@ -1,21 +1,19 @@
 """From a call to an item without sending it, and from an item back to a call."""
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 from yarl import URL
 
+from apiclient._caller import Caller
 from apiclient.middleware import Call, ContentType, Defer, Idempotency
 from apiclient.middleware._events import EventLog
 from apiclient.middleware.errors import ApiError, Deferred, InvalidRequest
 from apiclient.middleware.intent import Intent
+from apiclient.outbox._outbox import Outbox
 from apiclient.outbox._ticket import Ticket
 from apiclient.pipeline import Pipeline
-
-if TYPE_CHECKING:
-    from apiclient.client import ApiClient
-    from apiclient.outbox._outbox import Outbox
 
 
 class Postponed(ApiError):
@@ -35,9 +33,7 @@ class _Door:
         return await self._outbox.put(intent, **self._terms)
 
 
-async def postponed(
-    client: "ApiClient", outbox: "Outbox | None", method: str, path: str, options: dict[str, Any]
-) -> Ticket:
+async def postponed(client: Caller, outbox: Outbox | None, method: str, path: str, options: dict[str, Any]) -> Ticket:
     """Store a call without sending it; see ``ApiClient.defer``."""
     if outbox is None:
         raise RuntimeError("this client has no outbox; make one with ApiClient(..., outbox=Outbox(path))")

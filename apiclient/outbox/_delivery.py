@@ -1,7 +1,8 @@
 """One attempt to deliver one item, and what it means."""
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
+from apiclient._caller import Caller
 from apiclient.middleware.errors import (
     ApiError,
     CredentialsRejected,
@@ -10,9 +11,6 @@ from apiclient.middleware.errors import (
     Unauthorized,
 )
 from apiclient.middleware.intent import Intent
-
-if TYPE_CHECKING:
-    from apiclient.client import ApiClient
 
 # Refused for a reason that lies with us and not with the item: put right, the same item works.
 _OURS = (CredentialsRejected, Unauthorized)
@@ -40,7 +38,7 @@ class Verdict(NamedTuple):
     counted: bool = True
 
 
-async def attempt(client: "ApiClient", intent: Intent, *, timeout: float | None, max_answer: int) -> Verdict:  # noqa: ASYNC109
+async def attempt(client: Caller, intent: Intent, *, timeout: float | None, max_answer: int) -> Verdict:  # noqa: ASYNC109
     """Send *intent* through the chain of *client*.
 
     Args:

@@ -5,17 +5,15 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from apiclient._caller import Caller
 from apiclient.middleware._events import EventLog
 from apiclient.middleware.errors import OutboxError
 from apiclient.outbox._delivery import Verdict, attempt
 from apiclient.outbox._pace import Pace
 from apiclient.outbox._ticket import Outcome
 from apiclient.stores.outbox_store import Entry, OutboxStore
-
-if TYPE_CHECKING:
-    from apiclient.client import ApiClient
 
 _RECORDING = 6
 _LONGEST_REST = 30.0
@@ -48,7 +46,7 @@ class Drainer:
     def __init__(
         self,
         store: OutboxStore,
-        client: "ApiClient",
+        client: Caller,
         *,
         terms: Terms,
         pace: Pace,

@@ -12,9 +12,10 @@ import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Generator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
+from apiclient._caller import Caller
 from apiclient.middleware import Alert
 from apiclient.middleware._events import EventLog
 from apiclient.middleware.errors import OutboxError
@@ -25,9 +26,6 @@ from apiclient.outbox._pace import Pace
 from apiclient.outbox._ticket import Outcome, Ticket
 from apiclient.stores.outbox_store import Draft, Entry, OutboxStore, State, Stats
 from apiclient.stores.sqlite_outbox_store import SqliteOutboxStore
-
-if TYPE_CHECKING:
-    from apiclient.client import ApiClient
 
 Told = Callable[[Entry, Outcome], Awaitable[None] | None]
 _DAY = 86_400.0
@@ -137,18 +135,18 @@ class Outbox:
         self._retention: tuple[tuple[State, float], ...] = (("delivered", retention), ("dead", dead_retention))
         self._callbacks = {True: on_delivered, False: on_dead}
         self._log = EventLog(logger)
-        self._clients: WeakValueDictionary[str, ApiClient] = WeakValueDictionary()
+        self._clients: WeakValueDictionary[str, Caller] = WeakValueDictionary()
         self._tickets: WeakValueDictionary[str, Ticket] = WeakValueDictionary()
         self._drainers: list[Drainer] = []
 
     def __repr__(self) -> str:
         return f"Outbox({self._store!r})"
 
-    def attach(self, client: "ApiClient") -> None:
+    def attach(self, client: Caller) -> None:
         """Deliver through *client* what is for its origin; ``ApiClient(outbox=...)`` does this."""
         self._clients[str(client.base_url.origin())] = client
 
-    def detach(self, client: "ApiClient") -> None:
+    def detach(self, client: Caller) -> None:
         """Deliver through *client* no longer; closing it does this."""
         origin = str(client.base_url.origin())
         if self._clients.get(origin) is client:

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from apiclient import ApiClient
 from apiclient.cli._checks import examine, skew
-from apiclient.cli._doctor import Finding
+from apiclient.cli._finding import Finding
 from apiclient.credentials import ClientCredentials, StaticToken
 from apiclient.sandbox import Sandbox
 from tests.conftest import Peer
