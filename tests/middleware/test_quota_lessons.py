@@ -239,6 +239,23 @@ async def test_where_nothing_is_known_the_store_is_asked_now_and_then(peer: Peer
     assert rates(policy) == ["10/1s"]
 
 
+async def test_who_has_found_no_limit_hears_of_one_all_the_same(peer: Peer) -> None:
+    """A burst of two thousand met no refusal; then another process learns ten per second."""
+    loop = asyncio.get_running_loop()
+    store = Board()
+    policy, session = opened(store)
+    async with session:
+        assert await batch(session, peer.url, 2000) == [200] * 2000
+        store.learned = (TEN,)
+        for _ in range(3):
+            await asyncio.sleep(0.3)
+            assert await batch(session, peer.url, 1) == [200]
+        assert rates(policy) == ["10/1s"]
+        began = loop.time()
+        assert await batch(session, peer.url, 25) == [200] * 25
+        assert loop.time() - began > 1.0
+
+
 async def test_a_pause_of_others_holds_where_no_limit_is_known(peer: Peer) -> None:
     """Nothing leaves before its end, and who cannot wait so long is told."""
     loop = asyncio.get_running_loop()
