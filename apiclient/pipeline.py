@@ -35,6 +35,7 @@ from apiclient.middleware import (
 )
 from apiclient.middleware._body import read_body
 from apiclient.middleware._call import Call, joined, opened
+from apiclient.middleware._departure import Departure
 from apiclient.middleware._ending import error_type
 from apiclient.middleware._severed import check, watch
 from apiclient.middleware._transport import transport_error
@@ -273,6 +274,11 @@ async def _send(request: ClientRequest) -> ClientResponse:
     began = call.time()
     response: ClientResponse | None = None
     failure: BaseException | None = None
+    departure: Any = None
+    if not call.repeatable:
+        # What never left may be sent again, whatever ended it.
+        departure = Departure(request.response_class)
+        request.response_class = departure
     try:
         if call.body is not None and call.wire > 1 and request.body:
             await request.update_body(call.body())
@@ -298,7 +304,9 @@ async def _send(request: ClientRequest) -> ClientResponse:
     finally:
         spent = call.time() - began
         call.network += spent
-        call.aborted = failure is not None
+        call.aborted = failure is not None and (departure is None or departure.left)
+        if departure is not None:
+            request.response_class = departure.original
         if call.watchers or call.log.enabled(_DEBUG):
             _announce(call, None if response is None else response.status, failure, spent)
         del failure  # It holds this frame through its traceback.

@@ -51,7 +51,7 @@ class Call:
         resends: Wire requests beyond the first that one of our policies asked for.
         waits: Seconds spent per kind: ``queue``, ``limiter``, ``token``, ``backoff``.
         network: Seconds spent in wire requests.
-        aborted: Whether a wire request was broken off while it was under way.
+        aborted: Whether the latest wire request was broken off after its bytes had begun to leave.
         trail: Attempts that failed so far.
         stopped: Why no further attempt was made, or None.
         credential: The credential chosen for this call instead of the client's, or None.

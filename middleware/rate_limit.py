@@ -4,13 +4,15 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
-from typing import Any, cast
+from functools import partial
+from typing import Any
 from weakref import WeakValueDictionary
 
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
 from apiclient.middleware._body import replayable
 from apiclient.middleware._call import Call, joined, opened
+from apiclient.middleware._departure import Departure
 from apiclient.middleware._keyed import Keyed
 from apiclient.middleware._lane import Lane
 from apiclient.middleware._leases import Leases
@@ -262,10 +264,9 @@ class RateLimit:
         return Lane(pacer, loop, lambda lessons: self._memory.learn(name, origin, lessons), leases)
 
     async def _send(self, lane: Lane, slot: Slot, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-        original = request.response_class
-        # aiohttp makes the response object where the head of the request has been written: that is the moment
-        # from which the slot counts, and being asked for it costs less than a trace.
-        request.response_class = cast("Any", _Departure(lane, slot, original))
+        # The slot counts from the moment at which its bytes leave.
+        departure: Any = Departure(request.response_class, partial(lane.sent, slot))
+        request.response_class = departure
         try:
             return await handler(request)
         except BaseException as error:
@@ -276,7 +277,7 @@ class RateLimit:
                 lane.over(slot, answered=False)
             raise
         finally:
-            request.response_class = original
+            request.response_class = departure.original
 
     def _settled(self, lane: Lane, slot: Slot, response: ClientResponse) -> bool:
         """Return whether *response* is an answer and no refusal, and then learn what it states."""
@@ -304,21 +305,6 @@ class _Place:
     @property
     def busy(self) -> bool:
         return self.lane is not None and self.lane.busy
-
-
-class _Departure:
-    """Stands in for a request's response class, to learn when its head has been written."""
-
-    __slots__ = ("_lane", "_original", "_slot")
-
-    def __init__(self, lane: Lane, slot: Slot, original: type[ClientResponse]) -> None:
-        self._lane = lane
-        self._slot = slot
-        self._original = original
-
-    def __call__(self, *args: Any, **kwargs: Any) -> ClientResponse:
-        self._lane.sent(self._slot)
-        return self._original(*args, **kwargs)
 
 
 def _rates(limit: Limit) -> tuple[Rate, ...]:

@@ -7,6 +7,7 @@ from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, web
 from apiclient import ApiClient, Pipeline, current_call, errors
 from apiclient.middleware import AttemptTimeout, Deadline, Retry, StatusErrors
 from tests.conftest import Peer
+from tests.integration.scripted import Pause, Scripted
 
 pytestmark = pytest.mark.looptime
 
@@ -85,6 +86,46 @@ async def test_a_post_cut_off_on_the_wire_has_an_unknown_outcome(peer: Peer) -> 
             await client.post("/x", json={})
         with pytest.raises(errors.DeadlineExceeded):
             await client.post("/x", json={}, idempotency_key="k")
+
+
+async def test_a_post_that_never_left_has_a_known_outcome(peer: Peer) -> None:
+    """Time was up while it waited for a connection, or for one to be made: sending it again is safe."""
+    peer.handler = stall
+    async with ApiClient(peer.url, timeout=2.0, connections=1) as client:
+        first = asyncio.ensure_future(client.post("/x", json={}))
+        await asyncio.sleep(0.5)
+        with pytest.raises(errors.DeadlineExceeded):
+            await client.post("/x", json={}, timeout=1.0)
+        with pytest.raises(errors.OutcomeUnknown):
+            await first
+    assert peer.count == 1
+    # It accepts, and never shakes hands.
+    async with (
+        Scripted(otherwise=(Pause(1000),)) as server,
+        ApiClient(server.url.replace("http:", "https:"), timeout=2.0) as client,
+    ):
+        with pytest.raises(errors.DeadlineExceeded):
+            await client.post("/x", json={})
+
+
+async def test_a_post_that_left_after_one_that_did_not_has_an_unknown_outcome(peer: Peer) -> None:
+    """Each attempt is judged by itself: the one that the time ends is what counts."""
+    peer.handler = stall
+    attempts = 0
+
+    async def twice(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await handler(request)
+        return await handler(request)
+
+    async with ApiClient(peer.url, timeout=2.0) as client:
+        with pytest.raises(errors.OutcomeUnknown):
+            await client.post("/x", json={}, pipeline=Pipeline([Deadline(), twice]))
+    assert peer.count == 2
 
 
 async def test_a_cancellation_is_not_taken_for_the_deadline(peer: Peer) -> None:
