@@ -3,6 +3,7 @@
 ``APICLIENT_TEST_REDIS=/usr/bin/redis-server`` runs another program instead, Debian's Redis 7 for example.
 """
 
+import asyncio
 import functools
 import os
 import shutil
@@ -73,6 +74,19 @@ def free_port() -> int:
             port: int = probe.getsockname()[1]
         if port < 55536:
             return port
+
+
+async def listening(port: int) -> None:
+    """Wait until somebody accepts connections on *port*, or for four seconds."""
+    for _ in range(200):
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            await asyncio.sleep(0.02)
+        else:
+            writer.close()
+            await writer.wait_closed()
+            break
 
 
 def binary() -> str:

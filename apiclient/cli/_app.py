@@ -14,6 +14,7 @@ from apiclient._refused import Refused, reason_of
 from apiclient.cli._clients import client_of, named_client
 from apiclient.cli._outbox import app as outbox
 from apiclient.cli._record import Record, recorded
+from apiclient.cli._share import share_of
 from apiclient.cli._simulate import simulate
 from apiclient.cli._trace import trace
 from apiclient.pipeline import default_pipeline
@@ -215,7 +216,7 @@ def batch(
         keep_order=keep_order,
         shard=None if shard is None else _shard(shard),
         max_failures=max_failures,
-        fail_rate=None if fail_rate is None else _share(fail_rate),
+        fail_rate=None if fail_rate is None else share_of(fail_rate, "--fail-rate"),
         keys=keys,
         canary=canary,
         grace=grace,
@@ -258,16 +259,6 @@ def _shard(text: str) -> tuple[int, int]:
     if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
         raise Refused(f"--shard must be I/N with I from 1 to N, such as 1/4, got {text!r}")
     return int(part), int(parts)
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise Refused(f"--fail-rate must be from 0 to 1, or from 0% to 100%, got {text!r}")
-    return share
 
 
 @app.command()

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from apiclient._refused import Refused
+from apiclient.cli._share import share_of
 
 _LATENCY = re.compile(r"([0-9.]+ ?(?:ms|s))(?: ?(?:±|\+-|\+/-) ?([0-9.]+) ?(ms|s)?)?")
 
@@ -40,7 +41,14 @@ def simulate(
     requests, bad = read_requests(source, chosen.base_url)
     if not requests:
         raise Refused(f"{source}: no requests in it")
-    model = Model(Quotas.parse(server), latency=mean, jitter=spread, work=_times(work)[0], fail=_share(fail), seed=seed)
+    model = Model(
+        Quotas.parse(server),
+        latency=mean,
+        jitter=spread,
+        work=_times(work)[0],
+        fail=share_of(fail, "--fail"),
+        seed=seed,
+    )
     found = run_simulation(chosen, requests, model, concurrency=concurrency)
     lines = found.lines()
     if bad:
@@ -62,13 +70,3 @@ def _seconds(text: str) -> float:
         return float(text[:-2]) / 1000 if text.endswith("ms") else float(text[:-1])
     except ValueError:
         raise Refused(f"a time must look like 80ms, 1.5s or 80ms±20, got {text!r}") from None
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise Refused(f"--fail must be from 0 to 1, or from 0% to 100%, got {text!r}")
-    return share

@@ -144,11 +144,7 @@ class RedisOutboxStore:
         try:
             return await self._server.script(source, [self._base], now, *arguments, patience=self._patience)
         except StoreUnavailable as error:
-            raise OutboxError(
-                f"The outbox cannot be reached: {error}",
-                hint="Look whether the server runs, and lets this user run scripts",
-                recoverable=True,
-            ) from error
+            raise _unreachable(error) from error
 
     async def _wrote(self, source: str, *arguments: Any) -> Any:
         """Run *source*, and wait until what it wrote is as durable as it is meant to be."""
@@ -166,11 +162,7 @@ class RedisOutboxStore:
                 forced=bool(self._durable),
             )
         except StoreUnavailable as error:
-            raise OutboxError(
-                f"The outbox cannot be reached: {error}",
-                hint="Look whether the server runs, and lets this user run scripts",
-                recoverable=True,
-            ) from error
+            raise _unreachable(error) from error
         if not kept:
             others = f", or {self._replicas} replicas theirs," if self._replicas else ""
             raise OutboxError(
@@ -211,3 +203,11 @@ def _str(value: bytes) -> str:
 
 def _text(value: str | None) -> str:
     return "" if value is None else value
+
+
+def _unreachable(error: StoreUnavailable) -> OutboxError:
+    return OutboxError(
+        f"The outbox cannot be reached: {error}",
+        hint="Look whether the server runs, and lets this user run scripts",
+        recoverable=True,
+    )

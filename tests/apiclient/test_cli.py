@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,31 +17,13 @@ from aiohttp import web
 
 from apiclient import cli, errors
 from apiclient._refused import Refused
-from apiclient.cli._app import run
 from apiclient.cli._clients import client_of, credentials_of, named_client
 from apiclient.cli._doctor import collisions, diagnose
 from apiclient.cli._explain import explanation
 from apiclient.middleware import Authorize
 from apiclient.sandbox import Sandbox
+from tests.apiclient.conftest import Said
 from tests.conftest import Peer
-
-Said = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Said:
-    """Run a command in a folder of its own and return exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-    for name in list(os.environ):
-        if name.startswith("APICLIENT_"):
-            monkeypatch.delenv(name)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        code = run(arguments)
-        caught = capsys.readouterr()
-        return code, caught.out, caught.err
-
-    return call
 
 
 @pytest.mark.parametrize(

@@ -1,41 +1,22 @@
 """``apiclient batch --queue`` and ``apiclient merge``: what they say, and their exit codes."""
 
 import json
-import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from apiclient.cli._app import run
 from apiclient.cli._batch import _resuming
 from apiclient.cli._queue import named_queue
 from apiclient.stores._redis_server import StoreUnavailable
 from apiclient.stores.redis_queue_store import QueueFacts, RedisQueueStore
+from tests.apiclient.conftest import Said
 from tests.apiclient.job.runs import read, things, write
 from tests.valkey import Server, common
 
-Said = Callable[..., tuple[int, str, str]]
 API = ("--base-url", "http://127.0.0.1:9")
-
-
-@pytest.fixture
-def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Said:
-    """Run a command in a folder of its own and return exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-    for name in list(os.environ):
-        if name.startswith("APICLIENT_"):
-            monkeypatch.delenv(name)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        code = run(arguments)
-        caught = capsys.readouterr()
-        return code, caught.out, caught.err
-
-    return call
 
 
 @pytest.fixture

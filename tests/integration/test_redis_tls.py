@@ -15,7 +15,7 @@ from apiclient.stores._redis_server import StoreUnavailable
 from tests.apiclient.stores.outbox import intent
 from tests.hostile.certificates import made
 from tests.integration.test_redis_topologies import asked, works
-from tests.valkey import Server, connections, free_port, with_tls
+from tests.valkey import Server, connections, free_port, listening, with_tls
 
 __all__ = ["connections"]
 
@@ -115,15 +115,7 @@ async def test_sentinels_with_tls(server: Secure, pem: str, tmp_path: Path) -> N
     config.write_text("\n".join(lines) + "\n")
     process = subprocess.Popen([str(with_tls()), str(config), "--sentinel"], stdout=subprocess.DEVNULL)
     try:
-        for _ in range(200):
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                await asyncio.sleep(0.02)
-            else:
-                writer.close()
-                await writer.wait_closed()
-                break
+        await listening(port)
         await works(Redis(f"rediss+sentinel://127.0.0.1:{port}/orders/0", timeout=5.0, ssl_ca_certs=pem))
     finally:
         process.terminate()

@@ -14,7 +14,7 @@ from apiclient.middleware._parsing.rate import Rate
 from apiclient.shared import Redis
 from apiclient.stores import Draft
 from tests.apiclient.stores.outbox import ORIGIN, intent
-from tests.valkey import Server, binary, connections, free_port, has_waitaof
+from tests.valkey import Server, binary, connections, free_port, has_waitaof, listening
 
 __all__ = ["connections"]
 
@@ -81,15 +81,7 @@ async def test_behind_a_sentinel(tmp_path: Path) -> None:
     server = Server()
     try:
         with sentinel(server, tmp_path) as port:
-            for _ in range(200):
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", port)
-                except OSError:
-                    await asyncio.sleep(0.02)
-                else:
-                    writer.close()
-                    await writer.wait_closed()
-                    break
+            await listening(port)
             await works(Redis(f"redis+sentinel://127.0.0.1:{port}/orders/0", timeout=5.0))
     finally:
         server.stop()

@@ -176,3 +176,12 @@ class Wire:
         again.waiter = number
         self._slots[number] = again
         self._pump()
+
+
+def told(pacer: Pacer, now: float, quota: Quota) -> None:
+    """Let a request be accepted at *now* with an answer that states *quota*."""
+    slot = pacer.take(now)
+    assert slot is not None
+    pacer.sent(slot, now)
+    pacer.settle(slot, now + 0.001)
+    pacer.stated(slot, (quota,), now + 0.001)

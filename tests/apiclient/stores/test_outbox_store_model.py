@@ -211,20 +211,25 @@ class OutboxModel(RuleBasedStateMachine):
             assert item.records == (item.state != "pending")
 
 
-@pytest.mark.parametrize("kind", STORES)
-def test_the_store_does_what_its_model_does(kind: str) -> None:
-    """Put, claim, extend, ack, retry, bury, revive, drop, crash, wait, jump: in any order, no item lost or settled twice."""
-    model = type(f"{kind.title()}Model", (OutboxModel,), {"kind": kind})
+def check(kind: str, *, examples: int, steps: int, remembers: bool = False) -> None:
+    """Hold the store called *kind* against its model."""
+    model = type(f"{kind.title()}Model", (OutboxModel,), {"kind": kind, "remembers": remembers})
     run_state_machine_as_test(
         model,
         settings=settings(
-            max_examples=30,
-            stateful_step_count=25,
+            max_examples=examples,
+            stateful_step_count=steps,
             deadline=None,
             derandomize=True,
             suppress_health_check=[HealthCheck.too_slow],
         ),
     )
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_the_store_does_what_its_model_does(kind: str) -> None:
+    """Put, claim, extend, ack, retry, bury, revive, drop, crash, wait, jump: in any order, no item lost or settled twice."""
+    check(kind, examples=30, steps=25)
 
 
 @pytest.mark.long

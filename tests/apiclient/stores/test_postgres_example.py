@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis.stateful import run_state_machine_as_test
 
 from apiclient.middleware.errors import OutboxError
 from apiclient.stores import Draft, OutboxStore
@@ -62,17 +60,7 @@ def kept_in_postgres(folder: Path, clock: Clock) -> OutboxStore:
 def test_the_store_does_what_its_model_does(monkeypatch: pytest.MonkeyPatch, examples: int) -> None:
     """In any order of operations, crashes and jumps of the clock no item is lost or settled twice."""
     monkeypatch.setitem(outbox.STORES, "postgres", (kept_in_postgres, True))
-    model = type("PostgresModel", (test_outbox_store_model.OutboxModel,), {"kind": "postgres"})
-    run_state_machine_as_test(
-        model,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=20,
-            deadline=None,
-            derandomize=True,
-            suppress_health_check=[HealthCheck.too_slow],
-        ),
-    )
+    test_outbox_store_model.check("postgres", examples=examples, steps=20)
 
 
 async def test_many_processes_share_the_items_out() -> None:

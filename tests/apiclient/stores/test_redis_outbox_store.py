@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis.stateful import run_state_machine_as_test
 
 from apiclient.middleware.errors import OutboxError
 from apiclient.shared import Redis
@@ -48,17 +46,7 @@ def kept_in_redis(folder: Path, clock: Clock) -> OutboxStore:
 def test_the_store_does_what_its_model_does(monkeypatch: pytest.MonkeyPatch, examples: int) -> None:
     """In any order of operations, crashes and jumps of the clock no item is lost or settled twice."""
     monkeypatch.setitem(outbox.STORES, "redis", (kept_in_redis, True))
-    model = type("RedisModel", (test_outbox_store_model.OutboxModel,), {"kind": "redis", "remembers": True})
-    run_state_machine_as_test(
-        model,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=20,
-            deadline=None,
-            derandomize=True,
-            suppress_health_check=[HealthCheck.too_slow],
-        ),
-    )
+    test_outbox_store_model.check("redis", examples=examples, steps=20, remembers=True)
 
 
 async def test_times_are_the_servers() -> None:

@@ -8,15 +8,7 @@ from apiclient.middleware._pacing.pacer import Pacer
 from apiclient.middleware._pacing.ramp import RoundTrip
 from apiclient.middleware._parsing.quota import Quota
 from apiclient.middleware._parsing.rate import Rate
-
-
-def told(pacer: Pacer, now: float, quota: Quota) -> None:
-    """Let a request be accepted at *now* with an answer that states *quota*."""
-    slot = pacer.take(now)
-    assert slot is not None
-    pacer.sent(slot, now)
-    pacer.settle(slot, now + 0.001)
-    pacer.stated(slot, (quota,), now + 0.001)
+from tests.middleware.wire import told
 
 
 @pytest.mark.parametrize(

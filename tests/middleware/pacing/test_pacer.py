@@ -24,7 +24,7 @@ from apiclient.testing._models import (
     TokenBucket,
     least_time,
 )
-from tests.middleware.wire import Outcome, Wire
+from tests.middleware.wire import Outcome, Wire, told
 
 FIRST_THREE: dict[str, Callable[[int], QuotaServer]] = {
     "fixed": FixedWindow,
@@ -263,15 +263,6 @@ def test_what_is_missing_in_headers_is_filled_in(quota: Quota, rate: tuple[int, 
     pacer.settle(slot, 0.01)
     pacer.stated(slot, (quota,), 0.01)
     assert [(meter.limit, meter.period) for meter in pacer.meters] == ([] if rate is None else [rate])
-
-
-def told(pacer: Pacer, now: float, quota: Quota) -> None:
-    """Let a request be accepted at *now* with an answer that states *quota*."""
-    slot = pacer.take(now)
-    assert slot is not None
-    pacer.sent(slot, now)
-    pacer.settle(slot, now + 0.001)
-    pacer.stated(slot, (quota,), now + 0.001)
 
 
 def test_a_new_window_does_not_make_the_limit_larger() -> None:
