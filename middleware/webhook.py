@@ -38,6 +38,7 @@ class Webhook:
     async def __call__(self, notice: Notice) -> None:
         """Post *notice*."""
         key = f"{notice.kind}-{notice.scope}-{notice.at:.6f}".replace(" ", "-")
+        key = key.encode("ascii", "backslashreplace").decode()
         with calling(None):
             response = await self._post(self._path, json=self._shape(notice), headers={"Idempotency-Key": key})
         try:

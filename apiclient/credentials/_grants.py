@@ -156,7 +156,7 @@ def parse_answer(
         retry_after: Seconds, where the answer had such a header.
     """
     document = None if truncated else _document(body)
-    if 200 <= status < 300 and document is not None and "access_token" in document:
+    if 200 <= status < 300 and document is not None and document.get("access_token") is not None:
         return _granted(document)
     code = _text(document.get("error")) if document is not None else None
     if status >= 500 or status in _TEMPORARY_STATUS or code in _TEMPORARY_CODES:

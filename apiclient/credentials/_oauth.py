@@ -1,7 +1,6 @@
 """What all OAuth 2.0 credentials share: one current token, replaced once for everybody."""
 
 import asyncio
-import contextlib
 import copy
 import hashlib
 import json
@@ -14,8 +13,9 @@ from yarl import URL
 
 from apiclient.credentials._grants import Granted, Outcome, Refused, Unavailable, WireRequest
 from apiclient.credentials._options import OAuthOptions, Settings, sender_of
-from apiclient.credentials._record import Kept, Life, Phase, Record
+from apiclient.credentials._record import Kept, Known, Life, Phase, Record
 from apiclient.credentials._single_flight import SingleFlight
+from apiclient.credentials._tenure import Tenure
 from apiclient.credentials._token_endpoint import TokenEndpoint
 from apiclient.middleware._call import joined
 from apiclient.middleware._events import EventLog
@@ -90,6 +90,7 @@ class OAuthCredential:
         self._own_store = store is None
         self._log = EventLog(options.get("logger"))
         self._siblings: dict[frozenset[str], Self] = {}
+        self._known = Known()  # Siblings share it, as they share the grant.
         self._start(self._settings.scope)
 
     def _start(self, scopes: tuple[str, ...]) -> None:
@@ -100,7 +101,6 @@ class OAuthCredential:
         self._rejected: Token | None = None
         self._refusal: _Refusal | None = None
         self._again_ahead = -math.inf
-        self._unsaved: Record | None = None
         self._issued_at = math.nan
         self._refreshes = {"issued": 0, "refused": 0, "unavailable": 0}
 
@@ -238,20 +238,17 @@ class OAuthCredential:
         # Longer than a refresh can take: its last attempt begins within the patience.
         seconds = self._sender.patience + 2 * self._sender.timeout + 5.0
         patience = time() + seconds
+        tenure = Tenure(self._store, key, longest=seconds)
         while True:
             if (adopted := self._adopted(Record.parse(await self._store.load(key)))) is not None:
                 return adopted
-            if (lease := await self._store.acquire(key, seconds)) is not None:
+            if await tenure.acquire():
                 break
             if time() >= min(patience, self._flight.latest):
                 return Unavailable("another process has been refreshing this token for too long")
             await asyncio.sleep(_POLL * (0.5 + self._settings.random()))
-        try:
-            return await self._leased(key, lease)
-        finally:
-            # What is not given back ends by itself.
-            with contextlib.suppress(Exception):
-                await self._store.release(key, lease)
+        async with tenure:
+            return await self._leased(key, tenure)
 
     async def _alone(self) -> Token | Refused | Unavailable:
         """Replace the token without the store."""
@@ -261,29 +258,35 @@ class OAuthCredential:
     def _store_failed(self, error: Exception) -> None:
         self._log.emit(logging.WARNING, "auth.store_failed", credential=repr(self), error_type=type(error).__name__)
 
-    async def _leased(self, key: str, lease: str) -> Token | Refused | Unavailable:
-        record = Record.parse(await self._store.load(key))
-        if self._unsaved is not None:
-            # The last answer could not be stored. Its refresh token is the only one that is still good.
-            record = self._unsaved
-            await self._save(key, record, lease)
+    async def _leased(self, key: str, tenure: Tenure) -> Token | Refused | Unavailable:
+        text = await self._store.load(key)
+        stored = Record.parse(text)
+        if self._used_up and text is not None and stored == Record():
+            reason = f"what {self._store!r} has of it cannot be read; use the program that wrote it, or sign in again"
+            return Unavailable(reason, temporary=False)
+        record = self._known.latest(stored)
+        if record is not stored:
+            await self._save(key, record, tenure.lease)
         if (adopted := self._adopted(record)) is not None:
             return adopted
-        asked, outcome = await self._exchanged(record)
+        # A lease that was lost is harmless where nothing is used up.
+        held = tenure if self._used_up else None
+        asked, outcome = await self._exchanged(record, held)
         if isinstance(outcome, Refused) and outcome.code == "invalid_grant":
             newer = Record.parse(await self._store.load(key))
             if newer.refresh_token != record.refresh_token:
                 record = newer
-                asked, outcome = await self._exchanged(record)
+                asked, outcome = await self._exchanged(record, held)
         if not isinstance(outcome, Granted):
             return outcome
         kept = self._kept(asked, outcome)
-        record = record.having(" ".join(self._scopes), kept, refresh_token=outcome.refresh_token, now=asked)
-        await self._save(key, record, lease)
+        newest = record.having(" ".join(self._scopes), kept, refresh_token=outcome.refresh_token, now=asked)
+        # Before it is stored, which may fail or be cancelled: its refresh token is the only one that is still good.
+        self._known.record, self._known.spent = newest, record.refresh_token
+        await self._save(key, newest, tenure.lease)
         return self._taken(kept)
 
     async def _save(self, key: str, record: Record, lease: str) -> None:
-        self._unsaved = record
         try:
             if not await self._store.save(key, record.text(), lease):
                 self._log.emit(logging.WARNING, "auth.lease_lost", credential=repr(self))
@@ -291,7 +294,6 @@ class OAuthCredential:
             if self._used_up:
                 raise
             self._store_failed(error)
-        self._unsaved = None
 
     def _kept(self, asked: float, granted: Granted) -> Kept:
         return Kept(
@@ -301,17 +303,19 @@ class OAuthCredential:
             granted.scope or " ".join(self._scopes) or None,
         )
 
-    async def _exchanged(self, record: Record) -> tuple[float, Outcome]:
+    async def _exchanged(self, record: Record, tenure: Tenure | None = None) -> tuple[float, Outcome]:
         now = self._settings.now
         patience = asyncio.get_running_loop().time() + self._sender.patience
 
         def until() -> float:
-            return min(patience, self._flight.latest)
+            return min(patience, self._flight.latest, math.inf if tenure is None else tenure.until)
 
         endpoint = await self._endpoint.resolve(self._sender, until)
         if isinstance(endpoint, Unavailable):
             return now(), endpoint
         asked = now()
+        if tenure is not None and asyncio.get_running_loop().time() >= tenure.until:
+            return asked, Unavailable("this process was held up for so long that another may be refreshing it")
 
         def request() -> WireRequest:
             nonlocal asked
@@ -348,7 +352,7 @@ class OAuthCredential:
         shown = repr(self)
         if isinstance(outcome, Refused):
             when = "" if ago is None else f" ({ago:.0f} s ago, and is not asked again yet)"
-            hint = _HINTS.get(outcome.code, CredentialsRejected.hint)
+            hint = _HINTS.get(outcome.code, "Check the token URL, and client id and key")
             return CredentialsRejected(
                 f"{shown} is refused: {outcome.reason}{when}", credential=shown, code=outcome.code, hint=hint
             )
@@ -361,7 +365,7 @@ class OAuthCredential:
         )
 
     def _key(self) -> str:
-        identity = json.dumps([repr(self._endpoint), self._settings.parameters, *self._identity()])
+        identity = json.dumps([self._endpoint.identity, self._settings.parameters, *self._identity()])
         return f"{type(self).__name__}:{hashlib.sha256(identity.encode()).hexdigest()[:32]}"
 
     def _shown(self) -> str:

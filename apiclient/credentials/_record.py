@@ -125,3 +125,23 @@ class Record:
             if isinstance(value, str) and isinstance(scope, str | None):
                 tokens[wanted] = Kept(value, float(issued_at), None if expires_at is None else float(expires_at), scope)
         return cls(refresh_token, tokens)
+
+
+@dataclass(slots=True)
+class Known:
+    """What this process has had last of the token endpoint for one grant, whether or not it could be stored.
+
+    Attributes:
+        record: With the refresh token to use next; None before the first answer.
+        spent: The refresh token that it was had for, or None for the first of the grant.
+    """
+
+    record: Record | None = field(default=None, repr=False)
+    spent: str | None = field(default=None, repr=False)
+
+    def latest(self, stored: Record) -> Record:
+        """Return *stored*, unless the store has lost or never had what came after it: it is used up then."""
+        known = self.record
+        if known is None or stored.refresh_token == known.refresh_token:
+            return stored
+        return known if stored.refresh_token in {None, self.spent} else stored

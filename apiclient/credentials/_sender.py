@@ -11,6 +11,7 @@ from typing import TypeVar
 import aiohttp
 
 from apiclient.credentials._grants import Outcome, Unavailable, WireRequest, parse_answer
+from apiclient.middleware._censored import censored
 from apiclient.middleware._parsing.retry_after import retry_after
 
 T = TypeVar("T")
@@ -128,7 +129,10 @@ class Sender:
             return Unavailable(f"no answer within {self._timeout:g} s")
         except (aiohttp.ClientError, OSError, ValueError) as error:
             certificate = isinstance(error, aiohttp.ClientConnectorCertificateError)
-            return Unavailable(f"{type(error).__name__}: {request.scrubbed(str(error))}", temporary=not certificate)
+            status = f"{error.status} " if isinstance(error, aiohttp.ClientResponseError) else ""
+            # aiohttp's errors quote whole URLs, that of a proxy with its password.
+            said = request.scrubbed(f"{status}{censored(error)}")
+            return Unavailable(f"{type(error).__name__}: {said}", temporary=not certificate)
 
     async def _attempt(self, request: WireRequest) -> Outcome:
         answer = await self.fetch(request)

@@ -2,6 +2,7 @@
 
 import re
 from base64 import b64encode
+from typing import cast
 
 from apiclient.credentials._secret import Secret
 from apiclient.middleware.credential import Token
@@ -23,6 +24,8 @@ class _Fixed:
         scheme: str | None = None,
         query: str | None = None,
     ) -> None:
+        if not isinstance(cast("object", secret.value), str):
+            raise TypeError(f"{name} must be a str, got {type(secret.value).__name__}")
         if not secret.value:
             raise ValueError(f"{name} must not be empty")
         if any(ord(character) < 0x20 or ord(character) == 0x7F for character in secret.value):
@@ -50,13 +53,16 @@ class StaticToken(_Fixed):
         scheme: Word in front of it in the ``Authorization`` header, or None for the bare value.
 
     Raises:
-        ValueError: The token is empty or has control characters in it.
+        TypeError: The token is no text: a variable of the environment that is not set, say.
+        ValueError: The token is empty, has control characters in it, or begins with the scheme.
     """
 
     def __init__(self, value: str, *, scheme: str | None = "Bearer") -> None:
         secret = Secret(value)
         del value  # error reporters show the locals of a constructor that fails
         super().__init__("value", secret, scheme=scheme)
+        if scheme is not None and secret.value[: len(scheme) + 1].lower() == f"{scheme.lower()} ":
+            raise ValueError(f"value must be the token alone: {scheme!r} is put in front of it (value not shown)")
 
     def __repr__(self) -> str:
         return f"StaticToken(scheme={self._token.scheme!r})"

@@ -31,7 +31,12 @@ class TokenEndpoint:
         self._issuer = None if issuer is None else self._checked("issuer", issuer)
 
     def __repr__(self) -> str:
-        return f"issuer={str(self._issuer)!r}" if self._issuer is not None else f"token_url={str(self._url)!r}"
+        return self._named(redacted)  # Its query may hold a key.
+
+    @property
+    def identity(self) -> str:
+        """What tells it from others. Not to be shown."""
+        return self._named(str)
 
     async def resolve(self, sender: Sender, until: Callable[[], float]) -> URL | Unavailable:
         """Return the endpoint's address, or why it is not known; *until* as for ``Sender.persist``."""
@@ -64,6 +69,11 @@ class TokenEndpoint:
         if trouble is not None:
             return Unavailable(f"{address}: the token_endpoint {trouble}", temporary=False)
         return endpoint
+
+    def _named(self, text: Callable[[URL], str]) -> str:
+        if self._issuer is not None:
+            return f"issuer={text(self._issuer)!r}"
+        return f"token_url={text(self._url or URL())!r}"
 
     def _checked(self, option: str, value: str | URL) -> URL:
         url = URL(value)

@@ -81,10 +81,10 @@ def resumed(
         origin=origin,
         deadline=deadline,
         buffered=True,
-        idempotency_key=intent.idempotency_key,
         log=log,
-        defer=False,
     )
+    call.idempotency_key = intent.idempotency_key
+    call.defer = False
     headers = dict(intent.headers)
     if intent.idempotency_key is not None and pipeline.find(Idempotency) is None:
         headers["Idempotency-Key"] = intent.idempotency_key

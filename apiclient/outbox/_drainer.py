@@ -18,6 +18,7 @@ from apiclient.stores.outbox_store import Entry, OutboxStore
 _RECORDING = 6
 _LONGEST_REST = 30.0
 _SHORTEST_REST = 0.01
+_LAST_WORD = 10.0
 
 
 class Terms(NamedTuple):
@@ -87,7 +88,8 @@ class Drainer:
         Args:
             forever: Whether to go on until ``stop``, come what may; otherwise until no item is pending.
             once: Whether to return already when no item is due, even if some wait for their time.
-            grace: Seconds that deliveries under way are given after ``stop``; they are then cancelled.
+            grace: Seconds that deliveries under way are given after ``stop``; they are then cancelled, and have ten
+                more to record what they know already.
 
         Raises:
             OutboxError: The store failed, and not *forever*.
@@ -203,7 +205,8 @@ class Drainer:
     async def _record(self, entry: Entry, verdict: Verdict) -> None:
         for failures in range(1, _RECORDING + 1):
             try:
-                held = await self._write(entry, verdict)
+                # A write that failed may have been carried out all the same.
+                held = await self._write(entry, verdict) or (failures > 1 and await self._is_written(entry, verdict))
                 break
             except OutboxError:
                 if failures == _RECORDING:
@@ -236,6 +239,13 @@ class Drainer:
         delay = rest if asked is None else max(rest, asked)
         return await store.retry_at(item, lease, delay, error=verdict.error, counted=verdict.counted)
 
+    async def _is_written(self, entry: Entry, verdict: Verdict) -> bool:
+        found = await self._store.get(entry.id)
+        if found is None or found.attempts != entry.attempts:
+            # Somebody else has claimed it since.
+            return False
+        return (found.state, found.status, found.body) == (verdict.kind, verdict.status, verdict.body)
+
     async def _give_back(self, entry: Entry) -> None:
         with contextlib.suppress(OutboxError):
             await self._store.retry_at(entry.id, self._lease(entry), 0.0, error=None, counted=False)
@@ -251,12 +261,15 @@ class Drainer:
 
 
 async def _surely(work: Coroutine[Any, Any, None]) -> None:
-    """Await *work* to its end, even where the one who awaits is cancelled meanwhile."""
+    """Await *work* to its end, for ``_LAST_WORD`` seconds even where the one who awaits is cancelled meanwhile."""
     task = asyncio.ensure_future(work)
     try:
         await asyncio.shield(task)
     except asyncio.CancelledError:
-        await asyncio.wait([task])
+        _, late = await asyncio.wait([task], timeout=_LAST_WORD)
+        if late:
+            task.cancel()
+            await asyncio.wait([task])
         if not task.cancelled():
             task.exception()
         raise

@@ -212,7 +212,8 @@ class Outbox:
         """Deliver in the background for as long as the block runs.
 
         A failure of the store is logged and outlived. At the end no delivery is begun any more, those under way
-        get *grace* seconds, and what is not done by then stays pending.
+        get *grace* seconds, and what is not done by then stays pending. An answer that is there by then is recorded and
+        told to a callback, which may take ten seconds more.
 
         Args:
             grace: In seconds.
@@ -298,8 +299,12 @@ class Outbox:
         return done
 
     async def drop(self, item: str) -> bool:
-        """Forget an item, whatever its state; return whether it was there."""
-        return await self._store.drop(item)
+        """Forget an item, whatever its state; return whether it was there. Who waits for its ticket is told."""
+        dropped = await self._store.drop(item)
+        ticket = self._tickets.pop(item, None) if dropped else None
+        if ticket is not None:
+            ticket.settle(Outcome(ok=False, status=None, error="Dropped"))
+        return dropped
 
     async def export(self, state: State | None = "dead") -> AsyncIterator[dict[str, Any]]:
         """Yield the items in *state* as lines for ``apiclient batch``; they stay where they are."""

@@ -38,7 +38,7 @@ class Ticket:
         return f"<Ticket {self.id}{'' if self._outcome is None else ' done'}>"
 
     async def wait(self, timeout: float | None = None) -> Outcome:  # noqa: ASYNC109 - as asyncio.wait_for has it
-        """Return the outcome once this process has delivered the request, or given it up.
+        """Return the outcome once this process has delivered the request, given it up or dropped it.
 
         What another process delivers is not seen here: look it up with ``outbox.get(ticket.id)``.
 

@@ -81,7 +81,11 @@ REVIVE = """
     RETURNING ordered, origin, endpoint
 """
 DROP = "DELETE FROM items WHERE id = ? RETURNING ordered, origin, endpoint"
-PURGE = "DELETE FROM items WHERE state = ? AND settled <= ?"
+# Some at a time, so that others get at the file in between.
+PURGE = """
+    DELETE FROM items WHERE number IN (
+        SELECT number FROM items INDEXED BY finals WHERE state > 0 AND state = ? AND settled <= ? LIMIT ?)
+"""
 PAGE = f"SELECT {COLUMNS} FROM items WHERE number > ? AND state >= ? AND state <= ? ORDER BY number LIMIT ?"  # noqa: S608
 GET = f"SELECT {COLUMNS} FROM items WHERE id = ?"  # noqa: S608
 # None of these reads the rows of final items, of which there may be many.

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
+from typing import Any, ClassVar, TypeVar
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from apiclient.middleware.errors import OutboxError
 from apiclient.stores._filesystem import network_filesystem
@@ -40,6 +40,10 @@ class SqliteWorker:
     Jobs that write and wait at the same moment share a transaction, and with it the wait for the disk; each
     sees its own result. If one of them fails by its own fault, the others are carried out all the same.
 
+    After a fork SQLite takes the parent's locks for the child's own, on every connection that the child opens to the
+    same file: the parent might then remove a log that the child writes to. So a child closes what it inherited before
+    it opens anything. Where the parent was at work just then that is impossible, and the child gets errors.
+
     Args:
         path: The file; made with mode 0600 where it is missing.
         prepare: Called with each new connection: migrations.
@@ -51,6 +55,7 @@ class SqliteWorker:
     """
 
     _database: sqlite3.Connection | None = None
+    _all: ClassVar["WeakValueDictionary[int, SqliteWorker]"] = WeakValueDictionary()
 
     def __init__(
         self,
@@ -71,10 +76,13 @@ class SqliteWorker:
         self._busy = busy
         self._timeout = timeout
         self._groups: WeakKeyDictionary[asyncio.AbstractEventLoop, _Group] = WeakKeyDictionary()
-        self._executor: ThreadPoolExecutor | None = None
+        self._executor = _thread_of_its_own()
         self._file: tuple[int, int] | None = None
         self._process = os.getpid()
+        self._opened_in = 0
+        self._at_work: set[int] = set()
         self._inherited: list[Any] = []
+        self._all[id(self)] = self
 
     def write(self, job: Callable[[sqlite3.Connection], Value]) -> "asyncio.Future[Value]":
         """Run *job* inside a transaction; once this returns, what it wrote is on the disk.
@@ -100,7 +108,7 @@ class SqliteWorker:
         Raises:
             OutboxError: It failed, or did not end in time.
         """
-        done = asyncio.get_running_loop().run_in_executor(self._thread(), self._look, job)
+        done = asyncio.get_running_loop().run_in_executor(self._thread(), self._working, self._look, job)
         try:
             async with asyncio.timeout(self._timeout):
                 value: Value = await done
@@ -113,20 +121,27 @@ class SqliteWorker:
     async def aclose(self) -> None:
         """Close the file, after what is under way; the next operation opens it anew."""
         if self._database is not None:
-            await asyncio.get_running_loop().run_in_executor(self._thread(), self._close)
+            await asyncio.get_running_loop().run_in_executor(self._thread(), self._working, self._close)
+
+    def shed(self, file: tuple[int, int] | None) -> None:
+        """In a forked child, let go of a connection of the parent's.
+
+        Raises:
+            sqlite3.OperationalError: It is one to *file*, and was in use at the fork.
+        """
+        if self._database is not None and self._opened_in != os.getpid():
+            self._close()
+            if self._torn() and self._file == file:
+                raise sqlite3.OperationalError("the process was forked while it was in use")
 
     def __del__(self) -> None:
-        if self._database is not None and self._process == os.getpid():
+        if self._database is not None and self._opened_in == os.getpid():
             self._close()
 
     def _thread(self) -> ThreadPoolExecutor:
         if self._process != os.getpid():
-            # After a fork the connection is the parent's: using or closing it here would break its locks.
-            self._inherited += [self._executor, self._database]
-            self._executor = self._database = None
-            self._process = os.getpid()
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(1, thread_name_prefix="outbox")
+            self._inherited.append(self._executor)
+            self._executor, self._process = _thread_of_its_own(), os.getpid()
         return self._executor
 
     def _next(self, loop: asyncio.AbstractEventLoop, group: _Group) -> None:
@@ -137,7 +152,7 @@ class SqliteWorker:
             if group.busy:
                 loop.call_soon(self._next, loop, group)
             return
-        run = loop.run_in_executor(self._thread(), self._run, [job for job, _ in batch])
+        run = loop.run_in_executor(self._thread(), self._working, self._run, [job for job, _ in batch])
         # Who waits behind a transaction that hangs has waited as long when it is given up.
         timer = loop.call_later(self._timeout, self._give_up, group, batch)
 
@@ -166,6 +181,13 @@ class SqliteWorker:
         group.waiting.clear()
         self._settle(late, [TimeoutError()] * len(late))
 
+    def _working(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        self._at_work.add(os.getpid())
+        try:
+            return work(*arguments)
+        finally:
+            self._at_work.discard(os.getpid())
+
     def _run(self, jobs: Sequence[Job]) -> list[Any]:
         try:
             database = self._open()
@@ -188,7 +210,7 @@ class SqliteWorker:
             raise
 
     def _recover(self, error: Exception) -> None:
-        if self._database is None:
+        if self._database is None or self._torn():
             return
         if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.IntegrityError):
             # A file that is damaged, full or gone may be put right by somebody: the next one opens it anew.
@@ -196,7 +218,17 @@ class SqliteWorker:
         elif self._database.in_transaction:
             self._database.rollback()
 
+    def _torn(self) -> bool:
+        """Return whether the connection is the parent's, and was in use at the fork."""
+        return self._opened_in != os.getpid() and self._opened_in in self._at_work
+
     def _open(self) -> sqlite3.Connection:
+        if self._opened_in != os.getpid():
+            present = self._present()
+            for reference in self._all.valuerefs():
+                worker = reference()
+                if worker is not None:
+                    worker.shed(present)
         if self._database is not None:
             if self._present() == self._file:
                 return self._database
@@ -214,7 +246,7 @@ class SqliteWorker:
         except BaseException:
             database.close()
             raise
-        self._database, self._file = database, self._present()
+        self._database, self._file, self._opened_in = database, self._present(), os.getpid()
         return database
 
     def _write_ahead(self, database: sqlite3.Connection) -> None:
@@ -233,6 +265,8 @@ class SqliteWorker:
             return
 
     def _close(self) -> None:
+        if self._torn():
+            return
         database, self._database = self._database, None
         if database is not None:
             with contextlib.suppress(sqlite3.Error):
@@ -265,6 +299,10 @@ class SqliteWorker:
             os.close(folder)
 
 
+def _thread_of_its_own() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="outbox")
+
+
 def explained(error: Exception, path: Path) -> OutboxError:
     """Return the error to raise for *error*, which says what to do."""
     if isinstance(error, TimeoutError):
@@ -279,6 +317,7 @@ def explained(error: Exception, path: Path) -> OutboxError:
         (("full", "no space"), "the disk is full", "Make room on the disk", True),
         (("network file system",), str(error), "Put it on a local disk: SQLite's locks do not hold there", False),
         (("malformed", "not a database", "corrupt"), "the file is damaged or no outbox", "Move it aside", False),
+        (("forked",), str(error), "Fork while no call is under way, or begin processes by spawn", False),
         (("version",), str(error), "Use the newer program, or another file", False),
         (("readonly", "read-only", "permission", "unable to open"), "it cannot be opened for writing",
          "Check the owner and the permissions of the file and its folder", False),

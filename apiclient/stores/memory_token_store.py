@@ -34,6 +34,13 @@ class MemoryTokenStore:
         self._leases[key] = (lease, now + seconds)
         return lease
 
+    async def renew(self, key: str, lease: str, seconds: float) -> bool:
+        """Let *lease* end *seconds* from now if nobody else has acquired it since; return whether it does."""
+        if self._leases.get(key, ("",))[0] != lease:
+            return False
+        self._leases[key] = (lease, self._now() + seconds)
+        return True
+
     async def save(self, key: str, text: str, lease: str) -> bool:
         """Save *text* if nobody else has acquired the lease since; return whether it was saved."""
         if self._leases.get(key, ("",))[0] != lease:

@@ -8,12 +8,21 @@ from typing import Any
 
 from apiclient.stores._redis_server import RedisServer
 
+# The fence names the last lease until that is given back, also when the lock has run out.
 _ACQUIRE = """
--- KEYS: lock, fence. ARGV: lease, milliseconds. The fence names the last lease, also when the lock has run out.
+-- KEYS: lock, fence. ARGV: lease, milliseconds.
 if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
     return 0
 end
-redis.call('SET', KEYS[2], ARGV[1], 'PX', math.max(3600000, 10 * ARGV[2]))
+redis.call('SET', KEYS[2], ARGV[1])
+return 1
+"""
+_RENEW = """
+-- KEYS: lock, fence. ARGV: lease, milliseconds.
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then
+    return 0
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
 _SAVE = """
@@ -26,7 +35,10 @@ redis.call('SET', KEYS[1], ARGV[2])
 return 1
 """
 _RELEASE = """
--- KEYS: lock. ARGV: lease.
+-- KEYS: lock, fence. ARGV: lease.
+if redis.call('GET', KEYS[2]) == ARGV[1] then
+    redis.call('SET', KEYS[2], '')
+end
 if redis.call('GET', KEYS[1]) == ARGV[1] then
     redis.call('DEL', KEYS[1])
 end
@@ -91,10 +103,11 @@ class RedisTokenStore:
     async def acquire(self, key: str, seconds: float) -> str | None:
         """Return a lease on *key* for *seconds*, or None where another holds it."""
         lease = secrets.token_hex(16)
-        name = self._name(key)
-        keys = [f"{name}:lock", f"{name}:fence"]
-        taken = await self._server.script(_ACQUIRE, keys, lease, max(1, int(seconds * 1000)), patience=self._patience)
-        return lease if taken == 1 else None
+        return lease if await self._held(_ACQUIRE, key, lease, max(1, int(seconds * 1000))) else None
+
+    async def renew(self, key: str, lease: str, seconds: float) -> bool:
+        """Let *lease* end *seconds* from now if nobody else has acquired it since; return whether it does."""
+        return await self._held(_RENEW, key, lease, max(1, int(seconds * 1000)))
 
     async def save(self, key: str, text: str, lease: str) -> bool:
         """Save *text* if nobody else has acquired the lease since; return whether it was saved."""
@@ -107,7 +120,12 @@ class RedisTokenStore:
 
     async def release(self, key: str, lease: str) -> None:
         """Give *lease* back."""
-        await self._server.script(_RELEASE, [f"{self._name(key)}:lock"], lease, patience=self._patience)
+        await self._held(_RELEASE, key, lease)
+
+    async def _held(self, script: str, key: str, *arguments: str | int) -> bool:
+        name = self._name(key)
+        keys = [f"{name}:lock", f"{name}:fence"]
+        return bool(await self._server.script(script, keys, *arguments, patience=self._patience))
 
     def _name(self, key: str) -> str:
         return f"{self._namespace}:{{token:{hashlib.sha256(key.encode()).hexdigest()[:32]}}}"

@@ -13,6 +13,7 @@ from apiclient.stores._sqlite_worker import SqliteWorker
 from apiclient.stores.outbox_store import STATES, Draft, Entry, State, Stats
 
 _DELIVERED, _DEAD = STATES.index("delivered"), STATES.index("dead")
+_PURGED = 1000
 
 
 class SqliteOutboxStore:
@@ -137,9 +138,12 @@ class SqliteOutboxStore:
         """Forget the items that have been in the final *state* for *seconds* or longer; return how many."""
 
         def purge(database: sqlite3.Connection) -> int:
-            return database.execute(sql.PURGE, (STATES.index(state), self._now() - seconds)).rowcount
+            return database.execute(sql.PURGE, (STATES.index(state), self._now() - seconds, _PURGED)).rowcount
 
-        return await self._worker.write(purge)
+        total = 0
+        while (gone := await self._worker.write(purge)) == _PURGED:
+            total += gone
+        return total + gone
 
     async def aclose(self) -> None:
         """Let go of the file; the next operation opens it anew."""

@@ -16,6 +16,8 @@ CREATE TABLE IF NOT EXISTS texts (key TEXT PRIMARY KEY, text TEXT NOT NULL) WITH
 CREATE TABLE IF NOT EXISTS leases (key TEXT PRIMARY KEY, lease TEXT NOT NULL, until REAL NOT NULL) WITHOUT ROWID;
 """
 _MAKING = threading.Lock()
+# A lease of another that seems to last for longer was acquired before the clock was set back, in seconds.
+_LONGEST = 60.0
 
 
 class SqliteTokenStore:
@@ -27,7 +29,8 @@ class SqliteTokenStore:
 
     Args:
         path: The file.
-        now: Wall clock that leases run by, in seconds; the processes must agree on it.
+        now: Wall clock that leases run by, in seconds; the processes must agree on it. Where it is set back, a
+            lease lasts for that much longer, and for a minute or its own time at most.
         busy: Seconds to wait for another process's transaction.
 
     Raises:
@@ -58,6 +61,10 @@ class SqliteTokenStore:
         """Return a lease on *key* for *seconds*, or None where another holds it."""
         return await asyncio.to_thread(self._acquire, key, seconds)
 
+    async def renew(self, key: str, lease: str, seconds: float) -> bool:
+        """Let *lease* end *seconds* from now if nobody else has acquired it since; return whether it does."""
+        return await asyncio.to_thread(self._renew, key, lease, seconds)
+
     async def save(self, key: str, text: str, lease: str) -> bool:
         """Save *text* durably if nobody else has acquired the lease since; return whether it was saved."""
         return await asyncio.to_thread(self._save, key, text, lease)
@@ -77,10 +84,20 @@ class SqliteTokenStore:
         with self._database(write=True) as database:
             taken = database.execute(
                 "INSERT INTO leases (key, lease, until) VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE"
-                " SET lease = excluded.lease, until = excluded.until WHERE until <= ?",
-                (key, lease, now + seconds, now),
+                " SET lease = excluded.lease, until = excluded.until WHERE until <= ? OR until > ?",
+                (key, lease, now + seconds, now, now + max(seconds, _LONGEST)),
             ).rowcount
         return lease if taken == 1 else None
+
+    def _renew(self, key: str, lease: str, seconds: float) -> bool:
+        with self._database(write=True) as database:
+            until = self._now() + seconds
+            return (
+                database.execute(
+                    "UPDATE leases SET until = ? WHERE key = ? AND lease = ?", (until, key, lease)
+                ).rowcount
+                == 1
+            )
 
     def _save(self, key: str, text: str, lease: str) -> bool:
         with self._database(write=True) as database:

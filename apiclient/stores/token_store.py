@@ -29,3 +29,15 @@ class TokenStore(Protocol):
     async def release(self, key: str, lease: str) -> None:
         """Give *lease* back; one that is not held any more changes nothing."""
         ...
+
+
+@runtime_checkable
+class RenewableTokenStore(TokenStore, Protocol):
+    """A token store whose leases can be prolonged, so that short ones do, and a holder that died is soon replaced.
+
+    One that cannot is asked for leases that outlast any refresh.
+    """
+
+    async def renew(self, key: str, lease: str, seconds: float) -> bool:
+        """Let *lease* end *seconds* from now, unless it was given back or another has it; return whether it does."""
+        ...

@@ -309,6 +309,34 @@ async def test_token_traffic_belongs_to_no_call() -> None:
         assert seen == [None, None]
 
 
+async def test_a_proxys_password_is_in_no_message(caplog: pytest.LogCaptureFixture) -> None:
+    """The error of aiohttp quotes the proxy's whole URL: of that only what is no secret is told."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        proxy = f"http://user:canary@127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        credential = ClientCredentials(
+            token_url="https://login.test/token", client_id="me", client_secret="hush", proxy=proxy, attempts=1
+        )
+        with pytest.raises(TokenUnavailable, match="ClientHttpProxyError: 407 Who are you") as caught:
+            await credential.token()
+    assert "canary" not in f"{caught.value!r} {caught.value} {[record.__dict__ for record in caplog.records]}"
+
+
+def test_a_key_in_the_token_urls_query_is_not_shown() -> None:
+    """The name of the parameter is; and two that differ only there are two credentials."""
+    one, two = (
+        ClientCredentials(token_url=f"https://login.test/token?code={key}", client_id="me", client_secret="hush")
+        for key in ("canary", "other")
+    )
+    assert repr(one) == "ClientCredentials(client_id='me', token_url='https://login.test/token?code')"
+    assert one._key() != two._key()
+
+
 async def test_a_scope_may_be_added_where_it_is_allowed() -> None:
     """for_scope gives the same sibling for the same scopes, and None for what is held already or not allowed."""
     async with Authority() as authority:

@@ -22,7 +22,7 @@ from apiclient.credentials._grants import (
     lifetime_of,
     parse_answer,
 )
-from apiclient.credentials._record import Kept, Life, Phase, Record
+from apiclient.credentials._record import Kept, Known, Life, Phase, Record
 from apiclient.credentials._request import token_request
 from apiclient.credentials._secret import Secret
 
@@ -48,6 +48,8 @@ def parsed(status: int, document: Any) -> Outcome:
         ("0", None),
         (-1, None),
         ("-5", None),
+        (315_360_000, 315_360_000.0),
+        (315_360_001, None),
         (10**18, None),
         (10**400, None),
         ("1" + "0" * 400, None),
@@ -85,6 +87,11 @@ def test_a_token_answer_is_read_in_full() -> None:
             Refused("invalid_grant", "the token endpoint answers 400 invalid_grant (gone [31m ...)"),
         ),
         (200, {"error": "invalid_client"}, Refused("invalid_client", "the token endpoint answers 200 invalid_client")),
+        (
+            200,
+            {"access_token": None, "error": "invalid_client"},
+            Refused("invalid_client", "the token endpoint answers 200 invalid_client"),
+        ),
         (401, b"", Refused(None, "the token endpoint answers 401 without an OAuth error code")),
         (403, b"<html>", Refused(None, "the token endpoint answers 403 without an OAuth error code")),
         (400, {"error": {"code": 1}}, Refused(None, "the token endpoint answers 400 without an OAuth error code")),
@@ -139,7 +146,7 @@ def test_every_other_answer_says_what_it_is(status: int, document: Any, outcome:
     assert parsed(status, document) == outcome
 
 
-@pytest.mark.parametrize("value", ["", "a b", "a\r\nX-Injected: 1", "tok\u00e9n", 7, None, ["a"], "a\x00"])
+@pytest.mark.parametrize("value", ["", "a b", "a\r\nX-Injected: 1", "tok\u00e9n", 7, ["a"], "a\x00"])
 def test_a_token_that_no_header_can_carry_is_refused(value: object) -> None:
     """A token with spaces, line breaks or foreign characters is an unusable answer, and is not shown."""
     outcome = parsed(200, {"access_token": value})
@@ -365,8 +372,9 @@ def test_a_token_ages_before_it_expires(now: float, chance: float, phase: Phase)
 
 def test_a_short_life_is_not_all_refreshing() -> None:
     """A token of 10 s is replaced in its last fifth, and used until a tenth is left."""
-    life = Life.of(0.0, 10.0, ahead=60.0, chance=0.0)
-    assert (life.due, life.end) == (8.0, 9.0)
+    life = Life.of(1000.0, 1010.0, ahead=60.0, chance=0.0)
+    assert (life.due, life.end) == (1008.0, 1009.0)
+    assert Life.of(1000.0, 1000.0, ahead=60.0, chance=0.0) == Life(1000.0, 1000.0)
     assert Life.of(0.0, None, ahead=60.0, chance=0.0).phase(1e12) is Phase.FRESH
     assert Life.of(0.0, 600.0, ahead=0.0, chance=0.0).due == 595.0
 
@@ -416,3 +424,24 @@ def test_nothing_secret_shows_itself() -> None:
         SecretPost(Secret("hush")).prove("me", endpoint=ENDPOINT, now=0.0),
     ]
     assert "hush" not in repr(held)
+
+
+@pytest.mark.parametrize(
+    ("stored", "spent", "latest"),
+    [
+        ("r1", "r1", "r2"),
+        (None, None, "r2"),
+        (None, "r1", "r2"),
+        ("r2", "r1", "r2"),
+        ("r3", "r1", "r3"),
+        ("r1", None, "r1"),
+    ],
+)
+def test_what_the_store_has_counts_unless_this_process_has_used_it_up(
+    stored: str | None, spent: str | None, latest: str
+) -> None:
+    """Behind, or empty: what came after it is known here. Anything else in it is as new or newer."""
+    known = Known(Record("r2"), spent)
+    assert known.latest(Record(stored)).refresh_token == latest
+    assert Known().latest(Record(stored)).refresh_token == stored
+    assert "r2" not in repr(known)

@@ -92,6 +92,106 @@ async def test_a_rotated_token_that_was_not_stored_is_not_lost() -> None:
         assert [form["refresh_token"] for form in authority.forms] == ["refresh-0"]
 
 
+async def test_a_rotated_token_that_was_not_stored_serves_a_credential_for_more_scope() -> None:
+    """They share the grant: what one could not store, the other goes on with, and not with what is used up."""
+    async with Authority() as authority:
+        store = Failing("save")
+        credential = rotating(authority, store=store, scope="a", allowed_scopes=["b"])
+        wider = credential.for_scope("b")
+        assert wider is not None
+        with pytest.raises(TokenUnavailable):
+            await credential.token()
+        store.operation = None
+        await wider.token()
+        await credential.token()
+        assert [form["refresh_token"] for form in authority.forms] == ["refresh-0", "refresh-1"]
+        assert not authority.revoked
+
+
+class Mute(MemoryTokenStore):
+    """A store in memory that saves, and then fails to say so, or loses what it has."""
+
+    mute = True
+
+    async def save(self, key: str, text: str, lease: str) -> bool:
+        saved = await super().save(key, text, lease)
+        if self.mute:
+            raise ConnectionError("no answer")
+        return saved
+
+    def lose(self, text: str | None) -> None:
+        for key in list(self._texts):
+            del self._texts[key]
+            if text is not None:
+                self._texts[key] = text
+
+
+async def renewed(*credentials: RefreshToken) -> None:
+    for credential in credentials:
+        credential.invalidate(await credential.token())
+        await credential.token()
+
+
+async def test_what_was_stored_after_all_is_not_stored_over_what_came_after_it() -> None:
+    """The answer of the store was lost, and siblings went on from what it has: so does the one that was not told."""
+    async with Authority() as authority:
+        store = Mute()
+        one, two = rotating(authority, store=store), rotating(authority, store=store)
+        with pytest.raises(TokenUnavailable):
+            await one.token()
+        store.mute = False
+        for _ in range(3):
+            await renewed(two, one)
+        assert not authority.revoked
+        sent = [form["refresh_token"] for form in authority.forms]
+        assert len(sent) == len(set(sent)) > 3
+
+
+async def test_a_store_that_lost_everything_does_not_bring_back_a_used_token() -> None:
+    """This process knows the one that comes next."""
+    async with Authority() as authority:
+        store = Mute()
+        store.mute = False
+        credential = rotating(authority, store=store)
+        await credential.token()
+        store.lose(None)
+        await renewed(credential)
+        assert [form["refresh_token"] for form in authority.forms] == ["refresh-0", "refresh-1"]
+
+
+async def test_a_lost_lease_does_not_lose_the_rotated_token() -> None:
+    """What could not be saved because another held the lease is saved next time, if nobody has stored a later one."""
+
+    class Taken(MemoryTokenStore):
+        taken = True
+
+        async def save(self, key: str, text: str, lease: str) -> bool:
+            return False if self.taken else await super().save(key, text, lease)
+
+    async with Authority() as authority:
+        store = Taken()
+        credential = rotating(authority, store=store)
+        await credential.token()
+        store.taken = False
+        await renewed(credential)
+        assert [form["refresh_token"] for form in authority.forms] == ["refresh-0", "refresh-1"]
+
+
+async def test_a_record_that_cannot_be_read_is_no_reason_to_use_the_first_token_again() -> None:
+    """It may be of a later program: to ask with what that has used up would revoke the grant for both."""
+    async with Authority() as authority:
+        store = Mute()
+        store.mute = False
+        await rotating(authority, store=store).token()
+        store.lose('{"version": 2}')
+        with pytest.raises(
+            TokenUnavailable, match="cannot be read; use the program that wrote it, or sign in"
+        ) as caught:
+            await rotating(authority, store=store).token()
+        assert not caught.value.recoverable
+        assert len(authority.forms) == 1
+
+
 async def test_a_lease_that_cannot_be_given_back_harms_nobody() -> None:
     """The token was stored, so that everybody may have it; the lease ends by itself."""
     async with Authority() as authority:

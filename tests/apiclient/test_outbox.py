@@ -373,3 +373,15 @@ async def test_put_checks_what_it_is_given() -> None:
     with pytest.raises(RuntimeError, match="belongs to no client"):
         async with outbox.running():
             pass
+
+
+async def test_who_waits_for_what_is_dropped_is_told(peer: Peer, store: OutboxStore) -> None:
+    """Nothing will come of it any more: a wait without a limit ends."""
+    outbox = Outbox(store)
+    async with ApiClient(peer.url, outbox=outbox) as client:
+        ticket = await order(client, 1)
+        waiting = asyncio.create_task(ticket.wait(60))
+        await asyncio.sleep(0)
+        assert await outbox.drop(ticket.id)
+        assert await waiting == Outcome(ok=False, status=None, error="Dropped")
+        assert await outbox.drain() == Drained(delivered=0, dead=0, left=0)

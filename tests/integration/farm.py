@@ -6,6 +6,7 @@
 import asyncio
 import contextlib
 import json
+import math
 import os
 import signal
 import sys
@@ -16,20 +17,21 @@ from typing import Any
 
 import aiohttp
 
-from apiclient.credentials import RefreshToken
+from apiclient.credentials import RefreshToken, _tenure
 from apiclient.middleware.rate_limit import RateLimit
 from apiclient.shared import Redis
+from apiclient.stores import SqliteTokenStore
 
 
 async def quota(number: int, spec: dict[str, Any]) -> dict[str, Any]:
-    """Send as fast as the quota lets, for so many seconds; return what the wire saw."""
+    """Send as fast as the quota lets, for so many seconds or requests; return what the wire saw."""
     skew = spec.get("skew", 0.0) * (number - (spec["workers"] - 1) / 2)
     if skew:
         true = time.time
         time.time = lambda: true() + skew
     seen: Counter[str] = Counter()
     loop = asyncio.get_running_loop()
-    end = loop.time() + spec["seconds"]
+    end, left = loop.time() + spec["seconds"], spec.get("requests", math.inf)
 
     async def count(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         response = await handler(request)
@@ -43,7 +45,9 @@ async def quota(number: int, spec: dict[str, Any]) -> dict[str, Any]:
     ) as session:
 
         async def work() -> None:
-            while loop.time() < end:
+            nonlocal left
+            while loop.time() < end and left > 0:
+                left -= 1
                 async with session.get(spec["url"]) as response:
                     await response.read()
 
@@ -60,12 +64,14 @@ async def quota(number: int, spec: dict[str, Any]) -> dict[str, Any]:
 
 async def token(number: int, spec: dict[str, Any]) -> dict[str, Any]:
     """Ask for a token at the same moment as all others; return it."""
+    _tenure.LEASE = spec.get("lease", _tenure.LEASE)
     shared = Redis(spec["store"])
+    store = SqliteTokenStore(spec["file"]) if "file" in spec else shared.tokens
     credential = RefreshToken(
         refresh_token="refresh-0",
         client_id="id",
         token_url=spec["token_url"],
-        store=shared.tokens,
+        store=store,
         now=lambda: time.time() + spec.get("later", 0.0),
     )
     found = await credential.token()
@@ -91,7 +97,10 @@ def main() -> None:
         children.append(child)
     kill = spec.get("kill")
     if kill is not None:
-        time.sleep(kill)
+        if kill == "told":
+            sys.stdin.readline()
+        else:
+            time.sleep(kill)
         os.kill(children[0], signal.SIGKILL)
     for child in children:
         with contextlib.suppress(ChildProcessError):

@@ -37,7 +37,7 @@ class Victims:
         process = self._context.Process(target=work, args=(self._job, sender), daemon=True)
         await asyncio.to_thread(process.start)
         sender.close()
-        assert await asyncio.to_thread(receiver.poll, 20), "a process did not start"
+        assert await asyncio.to_thread(receiver.poll, 60), "a process did not start"
         receiver.close()
         self._alive.append((process, work))
 
@@ -95,7 +95,7 @@ async def torment(folder: Path, kills: int, seed: int, server: str | None = None
 
         outbox = outbox_of(job, "last")
         async with client_of(job, outbox):
-            assert (await outbox.drain(timeout=20.0)).left == 0
+            assert (await outbox.drain(timeout=60.0)).left == 0
         final = {entry.id: entry for entry in await store.page(limit=1_000_000)}
         await store.aclose()
 
@@ -120,7 +120,7 @@ async def torment(folder: Path, kills: int, seed: int, server: str | None = None
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 async def test_what_was_acknowledged_survives_sigkill(tmp_path: Path) -> None:
     """A producer and two drainers, killed at random: nothing lost, one key per item, one outcome each."""
     await torment(tmp_path, kills=10, seed=1)
@@ -130,7 +130,7 @@ async def test_what_was_acknowledged_survives_sigkill(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "kills",
     [
-        pytest.param(5, marks=pytest.mark.timeout(60)),
+        pytest.param(5, marks=pytest.mark.timeout(180)),
         pytest.param(200, marks=[pytest.mark.long, pytest.mark.timeout(900)]),
     ],
 )

@@ -13,6 +13,7 @@ from apiclient.middleware._alarm import Phase
 from apiclient.middleware._call import joined
 from apiclient.middleware._outlet import Notice
 from apiclient.middleware.alert import Alert
+from apiclient.middleware.idempotency import Idempotency
 from apiclient.middleware.retry import Retry
 from apiclient.middleware.status_errors import StatusErrors
 from apiclient.middleware.webhook import Webhook
@@ -264,6 +265,18 @@ async def test_a_webhook_posts_each_notice_once(peer: Peer) -> None:
     assert posted[0][1]["scope"] == "GET /"
     assert "alerting" in posted[0][1]["text"]
     assert "secret" not in repr(subject._outlets[0]._sink)
+
+
+@pytest.mark.looptime
+async def test_a_webhook_tells_of_an_endpoint_with_letters_beyond_ascii(peer: Peer) -> None:
+    """Its key is fit for a header, also where a chain in between refuses any other."""
+    notice = Notice(
+        kind="alerting", scope="GET /größen", origin=peer.url, cause="ratio", failed=1, calls=1, since=0.0, at=1.0,
+        last_error="", trace_id=None,
+    )  # fmt: skip
+    async with aiohttp.ClientSession(middlewares=(Idempotency(),)) as hook:
+        await Webhook(hook.post, f"{peer.url}/hook")(notice)
+    assert peer.headers[0]["Idempotency-Key"] == "alerting-GET-/gr\\xf6\\xdfen-1.000000"
 
 
 @pytest.mark.looptime

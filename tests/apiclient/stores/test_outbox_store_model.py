@@ -226,6 +226,7 @@ def check(kind: str, *, examples: int, steps: int, remembers: bool = False) -> N
     )
 
 
+@pytest.mark.timeout(180)  # Thousands of commits, which are slow where others work on the same disk.
 @pytest.mark.parametrize("kind", STORES)
 def test_the_store_does_what_its_model_does(kind: str) -> None:
     """Put, claim, extend, ack, retry, bury, revive, drop, crash, wait, jump: in any order, no item lost or settled twice."""

@@ -8,13 +8,14 @@ import stat
 import subprocess
 import sys
 import threading
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from apiclient.middleware.errors import OutboxError
-from apiclient.stores import Draft, SqliteOutboxStore, _filesystem, _outbox_schema
+from apiclient.stores import Draft, SqliteOutboxStore, _filesystem, _outbox_schema, sqlite_outbox_store
 from tests.apiclient.stores.outbox import ORIGIN, Clock, drafts, intent
 
 LOCKER = "import sqlite3, sys; d = sqlite3.connect(sys.argv[1], isolation_level=None); d.execute('BEGIN IMMEDIATE'); print('locked', flush=True); sys.stdin.read()"
@@ -86,6 +87,26 @@ async def test_puts_that_wait_together_share_a_transaction(tmp_path: Path) -> No
     await asyncio.gather(*(seen_by_others(draft) for draft in drafts(100)))
     assert statements.count("COMMIT") <= 2
     assert (await store.stats()).pending == 100
+    await store.aclose()
+
+
+async def test_forgetting_many_lets_others_in_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A put waits for one share of what is forgotten, and not for all of it."""
+    monkeypatch.setattr(sqlite_outbox_store, "_PURGED", 10)
+    store = SqliteOutboxStore(tmp_path / "outbox.db")
+    await put(store, 30)
+    for entry in await store.claim(ORIGIN, limit=30, seconds=60):
+        assert await store.ack(entry.id, str(entry.lease), status=200)
+    ended: list[str] = []
+
+    async def noted(work: Any, name: str) -> Any:
+        result = await work
+        ended.append(name)
+        return result
+
+    assert (await asyncio.gather(noted(store.purge("delivered", 0), "purge"), noted(put(store), "put")))[0] == 30
+    assert ended == ["put", "purge"]
+    assert (await store.stats()).delivered == 0
     await store.aclose()
 
 
@@ -276,6 +297,74 @@ async def test_a_forked_process_opens_the_file_itself(tmp_path: Path) -> None:
     assert child.exitcode == 0
     await put(store, 5, "after")
     assert (await store.stats()).pending == 15
+    await store.aclose()
+
+
+def _puts_and_waits(store: SqliteOutboxStore, pipe: Connection) -> None:
+    for prefix in ("first", "second"):
+        asyncio.run(put(store, 1, prefix))
+        pipe.send(prefix)
+        pipe.recv()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+@pytest.mark.parametrize("same", [True, False])
+async def test_what_a_child_acknowledged_outlives_the_parents_closing(tmp_path: Path, *, same: bool) -> None:
+    """SQLite in a child takes inherited locks for its own: the parent must not find nobody there and remove the log."""
+    path = tmp_path / "outbox.db"
+    store = SqliteOutboxStore(path)
+    await put(store, 1, "parent")
+    pipe, theirs = multiprocessing.Pipe()
+    given = store if same else SqliteOutboxStore(path)
+    child = multiprocessing.get_context("fork").Process(target=_puts_and_waits, args=(given, theirs))
+    child.start()
+    theirs.close()
+    for prefix in ("first", "second"):
+        assert await asyncio.to_thread(pipe.recv) == prefix
+        await store.aclose()
+        pipe.send("go on")
+    await asyncio.to_thread(child.join, 20)
+    assert child.exitcode == 0
+    assert {entry.id for entry in await store.page()} == {"parent-item-1", "first-item-1", "second-item-1"}
+    assert outside(path, "PRAGMA integrity_check") == ("ok",)
+    await store.aclose()
+
+
+def _is_refused(store: SqliteOutboxStore, pipe: Connection) -> None:
+    try:
+        asyncio.run(put(store))
+    except OutboxError as error:
+        pipe.send(str(error))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+@pytest.mark.parametrize("same", [True, False])
+async def test_a_fork_while_the_parent_is_at_work_gives_the_child_an_error(tmp_path: Path, *, same: bool) -> None:
+    """Its connection can neither be used nor closed there; the parent goes on."""
+    path = tmp_path / "outbox.db"
+    store = SqliteOutboxStore(path)
+    await put(store, 1, "before")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hang(_: sqlite3.Connection) -> None:
+        begun.set()
+        go_on.wait(20)
+
+    work = store._worker.write(hang)
+    await asyncio.to_thread(begun.wait, 20)
+    pipe, theirs = multiprocessing.Pipe()
+    given = store if same else SqliteOutboxStore(path)
+    child = multiprocessing.get_context("fork").Process(target=_is_refused, args=(given, theirs))
+    child.start()
+    theirs.close()
+    assert "Fork while no call is under way" in await asyncio.to_thread(pipe.recv)
+    await asyncio.to_thread(child.join, 20)
+    go_on.set()
+    await work
+    await put(store, 1, "after")
+    assert (await store.stats()).pending == 2
     await store.aclose()
 
 

@@ -12,6 +12,7 @@ from apiclient.shared import Redis
 from apiclient.stores import TokenStore
 from apiclient.stores._redis_server import RedisServer, StoreUnavailable
 from apiclient.stores.redis_token_store import RedisTokenStore
+from apiclient.stores.token_store import RenewableTokenStore
 from tests.valkey import Server, common, connections
 
 __all__ = ["connections"]
@@ -31,9 +32,10 @@ async def raw(command: str, *arguments: Any) -> Any:
 
 
 async def lapse(namespace: str) -> None:
-    """Let every lease in *namespace* run out."""
-    for name in await raw("KEYS", f"{namespace}:*:lock"):
-        await raw("DEL", name)
+    """Let everything in *namespace* run out that does so by itself."""
+    for name in await raw("KEYS", f"{namespace}:*"):
+        if await raw("PTTL", name) >= 0:
+            await raw("DEL", name)
 
 
 @pytest.fixture
@@ -88,6 +90,43 @@ async def test_only_the_holder_saves(name: str) -> None:
     assert not await store.save("a", "too late", late)
     assert await store.save("a", "in time", taken)
     assert await store.load("a") == "in time"
+
+
+async def test_who_saves_very_late_overwrites_nothing(name: str) -> None:
+    """However long it was away, and though the newer holder is done: what that one saved stays."""
+    store = opened(name)
+    late = await store.acquire("a", 10.0)
+    assert late is not None
+    await lapse(name)
+    newer = await store.acquire("a", 10.0)
+    assert newer is not None
+    assert await store.save("a", "newer", newer)
+    await store.release("a", newer)
+    await lapse(name)
+    assert not await store.save("a", "late", late)
+    assert await store.load("a") == "newer"
+
+
+async def test_a_renewed_lease_lasts_from_then_on(name: str) -> None:
+    """Also one that had run out, unless another has it by now, or it was given back."""
+    store = opened(name)
+    assert isinstance(store, RenewableTokenStore)
+    first = await store.acquire("a", 10.0)
+    assert first is not None
+    assert await store.renew("a", first, 100.0)
+    (lock,) = await raw("KEYS", f"{name}:*:lock")
+    assert 10_000 < await raw("PTTL", lock) <= 100_000
+    await lapse(name)
+    assert await store.renew("a", first, 10.0)
+    assert await store.acquire("a", 10.0) is None
+    await lapse(name)
+    second = await store.acquire("a", 10.0)
+    assert second is not None
+    assert not await store.renew("a", first, 60.0)
+    await store.release("a", second)
+    assert not await store.renew("a", second, 60.0)
+    assert not await store.renew("never", second, 60.0)
+    assert await store.acquire("a", 10.0) is not None
 
 
 async def test_giving_back_what_is_not_held_changes_nothing(name: str) -> None:

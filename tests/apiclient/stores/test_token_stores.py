@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from apiclient.stores import MemoryTokenStore, SqliteTokenStore, TokenStore
+from apiclient.stores.token_store import RenewableTokenStore
 
-Make = Callable[[Callable[[], float]], TokenStore]
+Make = Callable[[Callable[[], float]], RenewableTokenStore]
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -71,6 +72,40 @@ async def test_only_the_holder_saves(make: Make) -> None:
     assert await store.save("a", "in time", taken)
     assert await store.load("a") == "in time"
     assert not await store.save("b", "x", taken)
+
+
+async def test_a_renewed_lease_lasts_from_then_on(make: Make) -> None:
+    """Also one that had run out, unless another has it by now, or it was given back."""
+    clock = Clock()
+    store = make(clock)
+    first = await store.acquire("a", 10.0)
+    assert first is not None
+    clock.now += 9.0
+    assert await store.renew("a", first, 10.0)
+    clock.now += 9.0
+    assert await store.acquire("a", 10.0) is None
+    clock.now += 60.0
+    assert await store.renew("a", first, 10.0)
+    assert await store.acquire("a", 10.0) is None
+    clock.now += 10.0
+    second = await store.acquire("a", 10.0)
+    assert second is not None
+    assert not await store.renew("a", first, 60.0)
+    await store.release("a", second)
+    assert not await store.renew("a", second, 60.0)
+    assert not await store.renew("never", second, 60.0)
+    assert await store.acquire("a", 10.0) is not None
+
+
+async def test_a_file_clock_that_was_set_back_locks_nobody_out(tmp_path: Path) -> None:
+    """A lease that seems to last for hours is taken for what it is: at most a minute is waited for its holder."""
+    clock = Clock()
+    store = SqliteTokenStore(tmp_path / "tokens.db", now=clock)
+    assert await store.acquire("a", 10.0) is not None
+    clock.now -= 3600.0
+    assert await store.acquire("a", 10.0) is not None
+    clock.now -= 40.0
+    assert await store.acquire("a", 10.0) is None
 
 
 async def test_giving_back_what_is_not_held_changes_nothing(make: Make) -> None:
