@@ -105,5 +105,6 @@ class Redis:
     async def aclose(self) -> None:
         """Close this event loop's connections; the next operation opens new ones."""
         await self.hints.aclose()
+        await self.quotas.aclose()
         await self._quick.aclose()
         await self._slow.aclose()

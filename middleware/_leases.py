@@ -34,8 +34,8 @@ class Leases:
 
     __slots__ = (
         "_asking", "_down_until", "_hear_at", "_hearing", "_informed", "_key", "_known", "_leasing", "_low", "_own",
-        "_pacer", "_renew_at", "_run", "_run_at", "_run_until", "_sending", "_store", "_teacher", "_time", "_timeout",
-        "_units", "_until", "_usage", "_wanted",
+        "_pacer", "_refused", "_renew_at", "_run", "_run_at", "_run_until", "_sending", "_store", "_teacher", "_time",
+        "_timeout", "_units", "_until", "_usage", "_wanted",
     )  # fmt: skip
 
     def __init__(self, store: QuotaStore, key: str, pacer: Pacer, *, timeout: float) -> None:
@@ -64,6 +64,8 @@ class Leases:
         # What the store has for each period, and the periods that answers to this process have stated.
         self._known: dict[float, int] = {}
         self._own: set[float] = set()
+        # When the API refused what was counted last, by period.
+        self._refused: dict[float, float] = {}
 
     def __repr__(self) -> str:
         return f"Leases({self._key!r}, {self._units} left)"
@@ -81,7 +83,7 @@ class Leases:
 
     def landed(self, units: int, ago: float) -> None:
         """Note that *units* taken count from *ago* seconds ago, at the latest."""
-        now = self._time()
+        now, units = self._time(), self._payable(units)
         if self._low:
             # There is plenty, so that nobody waits for these: several are told together, as if all were as late.
             self._run += units
@@ -97,7 +99,7 @@ class Leases:
     def unused(self, units: int) -> None:
         """Give back *units* that were taken and not used."""
         if self._usage is not None and units:
-            self._usage.landed(self._key, units, None)
+            self._usage.landed(self._key, self._payable(units), None)
 
     async def permit(self, call: Call, cost: int, *, longest: float) -> None:
         """Wait until *cost* units are leased, or the store is out of order, or has no limit to lease by.
@@ -115,6 +117,7 @@ class Leases:
                 if pacer.gate > call.time():
                     await self._sleep(call, pacer.gate - call.time(), longest)
                 return
+        cost = self._payable(cost)
         self._wanted += cost
         try:
             while not self.take(call, cost) and call.time() >= self._down_until:
@@ -146,7 +149,18 @@ class Leases:
         if news:
             self._send(self._tell(self._teacher, news))
 
+    def _payable(self, cost: int) -> int:
+        """Return *cost*, or the whole quota where that is less: as many units as there can ever be."""
+        return cost if cost == 1 else min([cost, *(meter.limit for meter in self._pacer.meters)])
+
     async def _sleep(self, call: Call, wait: float, longest: float) -> None:
+        if wait == math.inf:
+            # When it is back nobody knows; whoever asks for a time is told a moment.
+            raise RateLimited(
+                "The server that counts for all processes cannot be reached, and without it nothing may leave",
+                retry_after=_PASSED_OVER,
+                hint="Look at that server, or let each process go by its share meanwhile (unreachable=)",
+            )
         if wait > min(longest, call.remaining()):
             raise RateLimited(
                 f"Other processes leave no slot for {wait:.3g} s, longer than this call may wait",
@@ -225,12 +239,22 @@ class Leases:
         # What answers to this process have stated is not changed by what others say.
         learned = [each for each in heard.learned if each.rate.per not in self._own]
         for each in learned:
-            if each.counted is not None and each.rate.per not in self._known and (mine := self._part(each, now)):
+            if self._newly_counted(each, now) and (mine := self._part(each, now)):
                 # This process has a part in it, though it was not refused itself.
                 self._send(teacher.teach(self._key, (mine,)))
             self._known[each.rate.per] = each.rate.limit
         pacer.stated(Slot(), map(_lesson, learned), now)
         self._settle_up()
+
+    def _newly_counted(self, total: Learned, now: float) -> bool:
+        """Return whether *total* was counted up to a refusal that was not heard of before."""
+        if total.counted is None:
+            return False
+        period, at = total.rate.per, now - total.counted
+        before = self._refused.get(period, -math.inf)
+        self._refused[period] = at
+        # As far apart as the store takes counts for those of one refusal.
+        return at - before > 2 * period
 
     async def _tell(self, teacher: LessonStore, lessons: list[Lesson]) -> None:
         news = [_told(each) for each in lessons]

@@ -2,10 +2,11 @@
 
 import asyncio
 import math
+import re
 import time
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, cast
 from weakref import WeakValueDictionary
 
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
@@ -31,6 +32,9 @@ Limit = Rate | str | Iterable[Rate | str]
 """One rate or several that all hold, as ``Rate`` or as text such as ``"5/1s"``."""
 
 
+_ENDPOINT = re.compile(r"[^\sa-z]+ /")
+
+
 class RateLimit:
     """Pace the requests of each endpoint so that its quota is used up and not exceeded.
 
@@ -39,12 +43,13 @@ class RateLimit:
     ``Retry-After`` says, and the request is sent again; other endpoints go on.
 
     Args:
-        limits: Rates by endpoint (``"GET /employees/{id}"``): ``"5/1s"``, ``Rate(5, per=1.0)``, or several of them
-            that all hold.
+        limits: Rates by endpoint (``"GET /employees/{id}"``, letter by letter as ``Call.endpoint`` has it): ``"5/1s"``,
+            ``Rate(5, per=1.0)``, or several of them that all hold.
         default: Rates of every endpoint that ``limits`` does not name; none by default.
         learn: Whether answers may teach limits.
         groups: Endpoints that share one quota, by a name of your choice; ``limits`` may name it.
-        key: Returns what the quota of a call is kept under, instead of origin, endpoint and credential.
+        key: Returns what the quota of a call is kept under, instead of origin, endpoint and credential. With a
+            ``store`` text, which names it for all processes: whatever else is counted there by origin and endpoint.
         max_queue: Most requests that wait per quota; None for any number.
         max_wait: Longest wait in seconds that is begun; the call's deadline counts as well.
         attempts: Most times that one request is sent while it is refused.
@@ -58,7 +63,8 @@ class RateLimit:
         now: Wall clock, for dates in headers.
 
     Raises:
-        ValueError: An option is out of its range.
+        TypeError: A limit is neither text nor a ``Rate``.
+        ValueError: An option is out of its range, or ``limits`` names what is neither an endpoint nor a group.
         RateLimited: (from a call) The wait would be too long, or the queue is full; ``would_have_waited`` says.
         RuntimeError: (from a call) It has been used on another event loop.
     """
@@ -95,6 +101,9 @@ class RateLimit:
         self._default = () if default is None else _rates(default)
         self._learn = learn
         self._groups = {endpoint: name for name, endpoints in (groups or {}).items() for endpoint in endpoints}
+        for name in self._limits:
+            if key is None and name not in (groups or {}) and not _ENDPOINT.match(name):
+                raise ValueError(f"limits must name endpoints ('GET /employees/{{id}}') or groups, got {name!r}")
         self._key = key
         self._max_queue = max_queue
         self._max_wait = max_wait
@@ -257,7 +266,14 @@ class RateLimit:
         name = key if isinstance(key, str) else f"{origin} {quota}"
         rates = self._limits.get(quota, self._default)
         recalled = self._memory.recall(name, origin) if self._learn else Recalled()
-        pacer = Pacer(rates, learn=self._learn, lessons=recalled.lessons, first=recalled.first, buckets=self._buckets)
+        pacer = Pacer(
+            rates,
+            learn=self._learn,
+            lessons=recalled.lessons,
+            first=recalled.first,
+            buckets=self._buckets,
+            origin=origin,
+        )
         leases = None
         if self._store is not None:
             leases = Leases(self._store, name, pacer, timeout=self._store_timeout)
@@ -308,5 +324,7 @@ class _Place:
 
 
 def _rates(limit: Limit) -> tuple[Rate, ...]:
+    if not isinstance(cast("object", limit), Rate | str | Iterable):
+        raise TypeError(f"a limit must be text like '5/1s', a Rate, or several of them, got {limit!r}")
     parts = (limit,) if isinstance(limit, Rate | str) else tuple(limit)
     return tuple(part if isinstance(part, Rate) else Rate.parse(part) for part in parts)

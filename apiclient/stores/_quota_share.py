@@ -56,7 +56,8 @@ class Share:
 
     @property
     def busy(self) -> bool:
-        return bool(self.over) or bool(self._leased)
+        # What was used may count still, should the server forget it. All else comes free there by itself.
+        return self.log.counts(asyncio.get_running_loop().time())
 
     def resize(self, rates: tuple[Rate, ...]) -> None:
         self.rates = rates
@@ -131,6 +132,10 @@ class Log:
         entries.append((now, units))
         while entries[0][0] < now - 2 * self.period * self.reach:
             entries.popleft()
+
+    def counts(self, now: float) -> bool:
+        """Return whether anything in it may matter still."""
+        return bool(self._entries) and self._entries[-1][0] > now - 2 * self.period * self.reach
 
     def units(self, now: float, period: float | None = None) -> int:
         since = now - (self.period if period is None else period) * (1 + SLACK)

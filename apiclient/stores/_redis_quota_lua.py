@@ -25,7 +25,8 @@ if generation and tonumber(known[3] or 0) - now > 2000000 then
 end
 if not generation then
     generation = string.format('%.0f', now)
-    redis.call('HSET', facts, 'generation', generation, 'name', ask.name)
+    redis.call('HSET', facts, 'generation', generation)
+    redis.call('PEXPIRE', facts, 60000)
     recovering, expected = 0, 0
 end
 if ask.generation ~= generation and ask.generation ~= '' then
@@ -211,20 +212,26 @@ if margin > 0 and granted > 0 then
     margin = margin * (1 - 0.03 * granted / least)
     redis.call('HSET', facts, 'margin', margin > 0.0005 and margin or 0)
 end
+local life = math.ceil(longest / 1000) * 2 + 60000
+-- What is counted by longer periods, which this worker does not know of, needs the facts for longer.
+local left = redis.call('PTTL', facts)
 for _, key in ipairs(KEYS) do
-    redis.call('PEXPIRE', key, math.ceil(longest / 1000) * 2 + 60000)
+    redis.call('PEXPIRE', key, life)
+end
+if left > life then
+    redis.call('PEXPIRE', facts, left)
 end
 return reply
 """
 
 PAUSE = """
--- KEYS: lessons, facts. ARGV: microseconds, name.
+-- KEYS: lessons, facts. ARGV: microseconds.
 local lessons, facts = KEYS[1], KEYS[2]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 local known = redis.call('HMGET', facts, 'generation', 'gate', 'margin', 'refused')
 if not known[1] then
-    redis.call('HSET', facts, 'generation', string.format('%.0f', now), 'name', ARGV[2])
+    redis.call('HSET', facts, 'generation', string.format('%.0f', now))
 end
 local gate = math.max(tonumber(known[2] or 0), now + ARGV[1])
 redis.call('HSET', facts, 'gate', string.format('%.0f', gate))

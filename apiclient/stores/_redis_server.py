@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import hashlib
 import importlib
+import inspect
 import random
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 Value = TypeVar("Value")
@@ -53,7 +54,14 @@ class RedisServer:
             self._redis = importlib.import_module("redis.asyncio")
         except ImportError as error:
             raise ImportError("Redis needs redis-py: install apiclient-middleware[redis]") from error
-        self._errors: tuple[type[Exception], ...] = (importlib.import_module("redis").RedisError, OSError, TimeoutError)
+        known = importlib.import_module("redis.exceptions")
+        # That of a cluster none of whose nodes can be reached is no RedisError.
+        self._errors: tuple[type[Exception], ...] = (
+            known.RedisError,
+            known.RedisClusterException,
+            OSError,
+            TimeoutError,
+        )
         self._url = url
         self._timeout = timeout
         self.cooldown = cooldown
@@ -213,9 +221,9 @@ class RedisServer:
             scheme = _PLAIN[parts.scheme]
             return self._redis.Redis.from_url(self._url.replace(parts.scheme, scheme, 1), **options)
         secure: dict[str, Any] = {"ssl": True} if parts.scheme.startswith("rediss") else {}
-        login = {name: value for name, value in (("username", parts.username), ("password", parts.password)) if value}
-        options = {**login, **secure, **dict(parse_qsl(parts.query)), **options}
-        hosts = [_host(each, 26379) for each in parts.netloc.rpartition("@")[2].split(",")]
+        login, _, places = parts.netloc.rpartition("@")
+        options = {**self._redis.connection.parse_url(f"redis://{login}@?{parts.query}"), **secure, **options}
+        hosts = [_host(each, 26379) for each in places.split(",")]
         if _MANY[parts.scheme] == "cluster":
             nodes = [self._redis.cluster.ClusterNode(host, port) for host, port in hosts]
             return self._redis.RedisCluster(startup_nodes=nodes, **options)
@@ -261,6 +269,13 @@ class _Patience:
         self._timer = self._loop.call_later(self._part, self._tick)
 
 
+def known_options(scheme: str) -> frozenset[str]:
+    """Return the options that a URL of *scheme* may have: those of redis-py's client."""
+    client: Any = importlib.import_module("redis.asyncio")
+    kind = client.RedisCluster if _MANY.get(scheme) == "cluster" else client.Redis
+    return frozenset(inspect.signature(kind).parameters)
+
+
 def _complaint(error: Exception) -> str:
     """Return what *error* says of the server, and what to do about it where that is known."""
     cause = error.__cause__ or error.__context__
@@ -282,5 +297,5 @@ def _is_unknown(answer: Any) -> bool:
 
 
 def _host(text: str, default: int) -> tuple[str, int]:
-    host, _, port = text.rpartition(":") if ":" in text else (text, "", "")
-    return host, int(port) if port else default
+    place = urlsplit(f"//{text}")
+    return str(place.hostname), place.port or default

@@ -99,7 +99,7 @@ class RedisQuotaStore:
         quota = self._quotas.get(key, now)
         quota.gate = max(quota.gate, now + seconds)
         try:
-            await self._server.script(PAUSE, self._lesson_keys(key), math.ceil(seconds * MICRO), key)
+            await self._server.script(PAUSE, self._lesson_keys(key), math.ceil(seconds * MICRO))
         except StoreUnavailable:
             return
 
@@ -155,6 +155,15 @@ class RedisQuotaStore:
         for ago, units in sorted(((ago, units) for units, ago in uses), reverse=True):
             quota.log.add(now - ago, units, told=False)
 
+    async def aclose(self) -> None:
+        """Tell the server what it has not been told yet of units that others wait for, within the usual time."""
+        for key, quota in self._quotas.items():
+            if quota.timer is not None:
+                quota.timer.cancel()
+                self._flush(key, quota)
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(*(task for task in self._telling if task.get_loop() is loop), return_exceptions=True)
+
     def _flush(self, key: str, quota: Share) -> None:
         quota.timer = None
         if quota.over and quota.rates:
@@ -187,7 +196,6 @@ class RedisQuotaStore:
                 used = quota.log.shown(now, whole=whole)
                 question = {
                     "me": self._me,
-                    "name": key,
                     "generation": quota.generation,
                     "whole": whole,
                     "want": want,
@@ -217,7 +225,8 @@ class RedisQuotaStore:
                 return reply
         finally:
             if not told:
-                quota.over[:0] = over
+                # It may have been heard all the same. What was never used, told twice, would free what others use.
+                quota.over[:0] = [each for each in over if each[1] is not None]
 
     def _without(self, quota: Share, rates: tuple[Rate, ...], want: int, now: float) -> Lease:
         """Return what this process may use without the server."""

@@ -26,6 +26,7 @@ class Ledger:
         rates: Limits set by the user.
         lessons: Limits learned earlier.
         buckets: Meters of quotas that several keys draw from.
+        origin: Whose names of buckets they are.
 
     Attributes:
         begun: When the first slot was granted.
@@ -36,12 +37,17 @@ class Ledger:
         trip: The round trips.
     """
 
-    __slots__ = ("_buckets", "begun", "flights", "meters", "passing", "recent", "trip")
+    __slots__ = ("_buckets", "_origin", "begun", "flights", "meters", "passing", "recent", "trip")
 
     def __init__(
-        self, rates: Iterable[Rate], lessons: Iterable[Lesson], buckets: MutableMapping[Any, Meter] | None
+        self,
+        rates: Iterable[Rate],
+        lessons: Iterable[Lesson],
+        buckets: MutableMapping[Any, Meter] | None,
+        origin: str = "",
     ) -> None:
         self._buckets: MutableMapping[Any, Meter] = {} if buckets is None else buckets
+        self._origin = origin
         self.begun = math.inf
         self.flights: dict[Slot, None] = {}
         self.passing = 0
@@ -121,13 +127,14 @@ class Ledger:
 
     def add(self, said: Lesson, now: float) -> Meter:
         """Count by *said* from *now* on as well, beginning with what has been sent already."""
-        meter = None if said.shared is None else self._buckets.get((said.shared, said.period))
+        bucket = (self._origin, said.shared, said.period)
+        meter = None if said.shared is None else self._buckets.get(bucket)
         if meter is None:
             meter = Meter(said.limit, said.period, learned=True, fixed=said.fixed, exact=said.exact)
             meter.counted = said.counted
             if said.shared is not None:
                 meter.shared = True
-                self._buckets[said.shared, said.period] = meter
+                self._buckets[bucket] = meter
         # What was guessed gives way to what is known, and a shorter look at a window to a longer one.
         self.meters = [
             each

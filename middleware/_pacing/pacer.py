@@ -44,6 +44,7 @@ class Pacer(Ledger):
         lessons: Limits learned earlier.
         first: Size of the first round where nothing is known, say a sibling's limit.
         buckets: Meters of quotas that several keys draw from.
+        origin: Whose names of buckets they are.
 
     Attributes:
         gate: Time before which nothing leaves, after a rejection.
@@ -62,8 +63,9 @@ class Pacer(Ledger):
         lessons: Iterable[Lesson] = (),
         first: int = 1,
         buckets: MutableMapping[Any, Meter] | None = None,
+        origin: str = "",
     ) -> None:
-        super().__init__(rates, lessons, buckets)
+        super().__init__(rates, lessons, buckets, origin)
         self.learn = learn
         self.gate = -math.inf
         self.queue = Queue()
@@ -97,9 +99,11 @@ class Pacer(Ledger):
     @property
     def lessons(self) -> list[Lesson]:
         """What was learned, to be remembered."""
+        # Of several only the first is ever tried.
+        tried = [self._trial.raised, *[0] * len(self.meters)]
         return [
-            Lesson(meter.limit - self._trial.raised, meter.period, meter.fixed, meter.exact, counted=meter.counted)
-            for meter in self.meters
+            Lesson(meter.limit - raised, meter.period, meter.fixed, meter.exact, counted=meter.counted)
+            for meter, raised in zip(self.meters, tried, strict=False)
             if meter.learned
         ]
 
@@ -383,9 +387,9 @@ class Pacer(Ledger):
                 self._caution.begin(self.meters, self.trip)
                 news = True
             elif meter.learned and (meter.limit != said.limit or meter.period != said.period):
+                self._trial.end(self.meters[0])
                 meter.tune(said.limit, said.period)
                 meter.counted = said.counted
-                self._trial.raised = 0
                 news = True
             if said.remaining is not None and said.reset is not None and (until := sent + said.reset) > now:
                 meter.share(meter.limit - meter.used - said.remaining, until)

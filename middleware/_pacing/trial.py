@@ -36,8 +36,12 @@ class Trial:
         """Note a refusal, or news of the limit."""
         self._quiet = 0
 
-    def failed(self, meter: Meter) -> None:
-        """Go back to what was learned, and wait longer before the next try."""
+    def end(self, meter: Meter) -> None:
+        """Go back to what was learned."""
         meter.limit -= self.raised
         self.raised = 0
+
+    def failed(self, meter: Meter) -> None:
+        """Go back to what was learned, and wait longer before the next try."""
+        self.end(meter)
         self._after = min(2 * self._after, _AT_MOST_AFTER)

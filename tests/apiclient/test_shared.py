@@ -1,11 +1,13 @@
 """A client with ``shared=``: one place that configures it."""
 
+import asyncio
 import secrets
 
 import pytest
 
 from apiclient import ApiClient, default_pipeline
 from apiclient.credentials import ClientCredentials
+from apiclient.middleware._parsing.rate import Rate
 from apiclient.sandbox import Sandbox
 from apiclient.shared import Redis
 from apiclient.stores import MemoryTokenStore
@@ -50,6 +52,21 @@ async def test_the_last_client_closes_the_connections() -> None:
         assert len(shared._slow._clients) == 0
 
 
+async def test_closing_tells_what_was_used_and_opens_nothing_anew() -> None:
+    """Others wait for units that are given back: they are told of at once, and not on a connection opened later."""
+    name, rates = secrets.token_hex(6), (Rate(50, per=3600.0),)
+    one, two = (Redis(common().url, namespace=name, timeout=5.0) for _ in range(2))
+    assert (await one.quotas.lease("k", rates, 50)).units == 50
+    one.quotas.landed("k", 20, None)
+    ((_, quota),) = one.quotas._quotas.items()
+    await one.aclose()
+    assert quota.timer is None
+    assert not one.quotas._telling
+    assert len(one._quick._clients) == 0
+    assert (await two.quotas.lease("k", rates, 50)).units == 20
+    await two.aclose()
+
+
 async def test_a_store_of_the_credentials_own_wins() -> None:
     """Who gave one meant it."""
     own = MemoryTokenStore()
@@ -64,3 +81,23 @@ def test_with_a_pipeline_of_ones_own_it_says_what_to_write() -> None:
     """Replacing a limiter that somebody configured would lose what they configured."""
     with pytest.raises(ValueError, match=r"write RateLimit\(store=shared.quotas\)"):
         ApiClient("https://api.test", pipeline=default_pipeline(), shared=Redis("redis://127.0.0.1"))
+
+
+@pytest.mark.parametrize("scheme", ["redis", "redis+sentinel", "redis+cluster"])
+async def test_user_and_password_are_read_alike_from_every_url(scheme: str) -> None:
+    """Quoted as in any URL, options of redis-py with their types, and an IPv6 address in brackets."""
+    url = f"{scheme}://me:p%3Aw%40@[::1]:6390?max_connections=7"
+    shared = Redis(url)
+    client = shared._slow._connected(asyncio.get_running_loop())
+    if scheme == "redis+cluster":
+        (node,) = client.nodes_manager.startup_nodes.values()
+        given, place = client.nodes_manager.connection_kwargs | {"max_connections": node.max_connections}, node
+        assert (place.host, place.port) == ("::1", 6390)
+    else:
+        pool = client.connection_pool
+        given = pool.connection_kwargs | {"max_connections": pool.max_connections}
+    if scheme == "redis+sentinel":
+        (sentinel,) = shared._slow._sentinels[asyncio.get_running_loop()]
+        place = sentinel.connection_pool.connection_kwargs
+        assert (place["host"], place["port"]) == ("::1", 6390)
+    assert (given["username"], given["password"], given["max_connections"]) == ("me", "p:w@", 7)

@@ -37,6 +37,7 @@ async def works(shared: Redis) -> None:
     assert shared.quotas.failures == 0
     lease = await shared.tokens.acquire("key", 5.0)
     assert lease is not None
+    assert await shared.tokens.renew("key", lease, 5.0)
     assert await shared.tokens.save("key", "text", lease)
     await shared.tokens.release("key", lease)
     assert await shared.tokens.load("key") == "text"

@@ -182,6 +182,29 @@ async def test_a_process_has_its_part_in_what_another_counted(peer: Peer) -> Non
     assert len(store.taught) == 1
 
 
+async def test_a_process_has_its_part_in_each_later_count_too(peer: Peer) -> None:
+    """Lessons are forgotten after an hour, and one that is new then counts alone: all tell their parts of that as well."""
+    store = Board(Learned(Rate(10), exact=False, counted=0.0))
+    policy, session = opened(store)
+    async with session:
+        for _ in range(4):
+            assert await batch(session, peer.url, 5) == [200] * 5
+            await asyncio.sleep(1.0)
+        assert not store.taught
+        assert await batch(session, peer.url, 5) == [200] * 5
+        store.learned, store.news = (Learned(Rate(1), exact=False, counted=0.0),), True
+        await asyncio.sleep(0.5)
+        assert await batch(session, peer.url, 1) == [200]
+        await asyncio.sleep(0.01)
+        assert [(each.rate, each.counted is None) for each in store.taught] == [(Rate(5), False)]
+        store.learned, store.news = (Learned(Rate(6), exact=False, counted=0.6),), True
+        await asyncio.sleep(1.0)
+        assert await batch(session, peer.url, 1) == [200]
+        await asyncio.sleep(0.01)
+    assert len(store.taught) == 1
+    assert rates(policy) == ["6/1s"]
+
+
 async def test_a_configured_rate_always_wins(peer: Peer) -> None:
     """What others learned about the same period changes nothing; about another it holds as well."""
     store = Board(TEN, Learned(Rate(100, per=60.0)))

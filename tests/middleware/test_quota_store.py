@@ -1,15 +1,17 @@
 import asyncio
+import math
 from typing import Any
 
 import aiohttp
 import pytest
 
+from apiclient.middleware._call import calling
 from apiclient.middleware._parsing.rate import Rate
 from apiclient.middleware.errors import RateLimited
 from apiclient.middleware.quota_store import Lease
 from apiclient.middleware.rate_limit import RateLimit
 from tests.conftest import Peer
-from tests.middleware.quotas import batch
+from tests.middleware.quotas import a_call, batch
 
 pytestmark = pytest.mark.looptime
 
@@ -59,6 +61,47 @@ async def test_without_units_one_waits_and_asks_again(peer: Peer) -> None:
         assert peer.count == 0
         store.units = 5
         assert await task == [200]
+
+
+async def test_a_request_that_costs_more_than_the_quota_takes_all_of_it(peer: Peer) -> None:
+    """As in process: it goes when the whole quota is free, and is told as that much."""
+
+    class Windows(Shared):
+        """Five units in each second."""
+
+        told = 0
+
+        async def lease(self, key: str, rates: tuple[Rate, ...], want: int) -> Lease:
+            self.units = 5
+            return (await super().lease(key, rates, want))._replace(seconds=0.25)
+
+        def landed(self, key: str, units: int, ago: float | None) -> None:
+            self.told += units
+
+    store = Windows()
+
+    async def costly(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        with calling(a_call(cost=7)):
+            return await handler(request)
+
+    middlewares = (costly, RateLimit(default="5/1s", store=store, max_wait=5.0))
+    async with aiohttp.ClientSession(middlewares=middlewares) as session:
+        assert await batch(session, peer.url, 2) == [200] * 2
+    assert store.told == 10
+
+
+async def test_where_nothing_may_leave_without_the_server_the_error_says_so(peer: Peer) -> None:
+    """It names no time that would never come: an outbox asks again after a moment."""
+
+    class Gone(Shared):
+        async def lease(self, key: str, rates: tuple[Rate, ...], want: int) -> Lease:
+            return Lease(0, wait=math.inf)
+
+    async with await session_of(Gone()) as session:
+        with pytest.raises(RateLimited, match="cannot be reached, and without it nothing may leave") as caught:
+            await batch(session, peer.url, 1)
+    assert caught.value.retry_after == 1.0
+    assert caught.value.would_have_waited is None
 
 
 async def test_a_wait_for_other_processes_obeys_the_longest_wait(peer: Peer) -> None:

@@ -2,12 +2,14 @@ import asyncio
 import json
 import math
 import re
+import socket
 from collections.abc import Callable
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import ClientResponse, web
+from yarl import URL
 
 from apiclient.middleware import RateLimit
 from apiclient.middleware._pacing.lesson import Lesson
@@ -104,6 +106,20 @@ async def test_other_statuses_can_mean_a_limit(
     peer.answers(503, 200, headers=headers)
     async with aiohttp.ClientSession(middlewares=(RateLimit(**options),)) as session:
         assert await batch(session, peer.url, 1) == [status]
+
+
+async def test_buckets_of_two_apis_are_two_though_their_names_are_one(peer: Peer) -> None:
+    """A partition key names a bucket of its server: what is used up there says nothing of another's."""
+    policy = RateLimit()
+    peer.answers(200, headers={"RateLimit-Policy": '"default";q=3;w=60;pk=:dXNlcg==:'})
+    connector = aiohttp.TCPConnector(family=socket.AF_INET)
+    async with aiohttp.ClientSession(middlewares=(policy,), connector=connector) as session:
+        for host in ("127.0.0.1", "localhost"):
+            for path in ("a", "b", "c"):
+                await batch(session, f"http://{host}:{URL(peer.url).port}/{path}", 1)
+    one, other = ({id(each.pacer.meters[0]) for each in lanes(policy)[i : i + 3]} for i in (0, 3))
+    assert len(one) == len(other) == 1
+    assert one != other
 
 
 async def test_an_odd_api_has_a_reader_of_its_own(peer: Peer) -> None:

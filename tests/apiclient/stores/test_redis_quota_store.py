@@ -1,6 +1,8 @@
 """The shared limiter against a real Valkey server: each decision, without the processes around it."""
 
 import asyncio
+import contextlib
+import json
 import math
 import secrets
 from typing import Any
@@ -10,9 +12,12 @@ import pytest
 import redis.asyncio
 
 from apiclient.middleware._parsing.rate import Rate
+from apiclient.middleware.errors import RateLimited
 from apiclient.middleware.quota_store import Lease, UsageStore
 from apiclient.middleware.rate_limit import RateLimit
 from apiclient.shared import Redis
+from apiclient.stores._redis_quota_lua import LEASE
+from apiclient.stores._redis_server import StoreUnavailable
 from apiclient.stores.redis_quota_store import RedisQuotaStore
 from tests.conftest import Peer
 from tests.valkey import Server, common, connections
@@ -75,6 +80,25 @@ async def test_units_given_back_are_there_for_others(name: str) -> None:
     assert (await two.lease("k", SLOW, 50)).units == 20
 
 
+async def test_what_was_given_back_once_is_not_given_back_again(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the server's answer is lost nobody knows whether it heard: units of others must not come free by it."""
+    one, two, three = worker(name), worker(name), worker(name)
+    assert (await one.lease("k", SLOW, 30)).units == 30
+    assert (await two.lease("k", SLOW, 20)).units == 20
+    one.landed("k", 20, None)
+    script = one._server.script
+
+    async def deaf(*arguments: Any) -> None:
+        await script(*arguments)
+        raise StoreUnavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(one._server, "script", deaf)
+        await one.lease("k", SLOW, 0)
+    await one.lease("k", SLOW, 0)
+    assert (await three.lease("k", SLOW, 50)).units == 20
+
+
 async def test_a_unit_is_held_one_period_from_its_use(name: str) -> None:
     """Used later than it was granted, it comes free later: no window of the API sees more than its limit."""
     one = worker(name)
@@ -106,6 +130,37 @@ async def test_keys_expire_by_themselves(name: str) -> None:
     assert names
     assert all(0 < each <= 63_000 for each in left)
     assert len({each[each.index(b"{") : each.index(b"}")] for each in names}) == 1, "one node of a cluster"
+
+
+async def test_facts_last_as_long_as_what_is_counted_by_them(name: str) -> None:
+    """Also where the last to ask knows of the shorter of two periods only; and from the first word on they end."""
+    rates = (Rate(10, per=60.0), Rate(12, per=3600.0))
+    one = worker(name)
+    (facts,) = one._keys("k", ())[:1]
+    await one.lease("k", rates, 3)
+    await one.lease("k", rates[:1], 1)
+    async with redis.asyncio.Redis.from_url(common().url) as client:
+        assert await client.pttl(facts) > 3_600_000
+        await client.delete(*await client.keys(f"{name}:*"))
+        # As of a worker that the server has forgotten, and that dies before it could tell everything.
+        quota = one._quotas.get("k", 0.0)
+        question = {"me": "x", "generation": quota.generation, "whole": False, "away": 0, "workers": 1}
+        question |= {"rates": [[10, 60_000_000]]}
+        assert (await client.eval(LEASE, 5, *one._keys("k", rates[:1]), json.dumps(question)))[0] == -1
+        assert 0 < await client.pttl(facts) <= 60_000
+
+
+@pytest.mark.looptime
+async def test_what_is_known_of_a_quota_is_forgotten_in_time(name: str) -> None:
+    """Units that nobody told of any more, leased or to be reported, come free by themselves and keep nothing here."""
+    one = Redis("redis://127.0.0.1:1", namespace=name).quotas
+    for key in ("a", "b"):
+        await one.lease(key, (Rate(64),), 2)
+        one.landed(key, 1, None)
+    one._quotas.get("a", 0.0).over.append((1, None, ["1"]))
+    await asyncio.sleep(7200)
+    await one.lease("c", (Rate(64),), 1)
+    assert [key for key, _ in one._quotas.items()] == ["c"]
 
 
 async def test_without_the_server_each_has_a_share(name: str) -> None:
@@ -238,6 +293,26 @@ async def test_a_server_that_hangs_holds_nobody_for_long(name: str) -> None:
     finally:
         silent.close()
         await asyncio.sleep(0.05)
+
+
+async def test_a_key_of_ones_own_is_one_quota_for_all_processes(peer: Peer, name: str) -> None:
+    """Named by its text, whatever the endpoint; what the text says of whom cannot be read on the server."""
+    limiters = [
+        RateLimit(default="5/3600s", key=lambda _: "tenant-7@example.com", store=worker(name), max_wait=1.0)
+        for _ in range(2)
+    ]
+    served = 0
+    for number in range(8):
+        async with aiohttp.ClientSession(middlewares=(limiters[number % 2],)) as session:
+            with contextlib.suppress(RateLimited):
+                async with session.get(f"{peer.url}/{'abc'[number % 3]}") as response:
+                    served += response.status == 200
+    assert served == peer.count == 5
+    async with redis.asyncio.Redis.from_url(common().url) as client:
+        names: list[Any] = await client.keys(f"{name}:*")
+        assert names
+        kept = [each + bytes(await client.dump(each) or b"") for each in names]
+        assert not any(b"tenant-7" in each for each in kept)
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,25 @@ def test_every_change_of_a_limit_is_news() -> None:
         assert pacer.news is news, now
 
 
+def test_a_limit_that_is_tried_is_not_learned() -> None:
+    """Above the first limit some more are tried: neither that nor the end of it changes what is remembered of any."""
+
+    def tried() -> Pacer:
+        pacer = Pacer(lessons=(Lesson(10, 1.0), Lesson(500, 60.0)))
+        for _ in range(21):
+            pacer._trial.quiet(pacer.meters[0])
+        return pacer
+
+    pacer = tried()
+    assert [meter.limit for meter in pacer.meters] == [12, 500]
+    assert [lesson.limit for lesson in pacer.lessons] == [10, 500]
+    for limit, period, remembered in ((400, 60.0, [10, 400]), (15, 1.0, [15, 500])):
+        pacer = tried()
+        told(pacer, 0.0, Quota(limit, period, None, None, None, None, "draft-8"))
+        assert [lesson.limit for lesson in pacer.lessons] == remembered
+        assert [meter.limit for meter in pacer.meters] == remembered
+
+
 def test_a_wait_below_a_second_is_known_as_such() -> None:
     """Five of five were sent at 0.3 of a period of half a second: the next may go when that one is over."""
     meter = Meter(5, 0.5)
