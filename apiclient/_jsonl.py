@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from json.encoder import encode_basestring_ascii
 from typing import Any, NamedTuple, cast
 
@@ -94,6 +95,12 @@ def key_of(identity: Any) -> str | None:
     return str(identity) if isinstance(identity, int) and not isinstance(identity, bool) else None
 
 
+def identity_in(given: Mapping[str, Any]) -> tuple[str, Any]:
+    """Return which key of *given*, a request or a dead letter, says what it is called, and what that says, or None."""
+    name = "id" if given.get("id") is not None else "custom_id"
+    return name, given.get(name)
+
+
 def _object(raw: bytes) -> dict[str, Any]:
     if len(raw) > LONGEST_LINE:
         raise ValueError(f"the line is over {LONGEST_LINE} bytes")
@@ -111,13 +118,11 @@ def _object(raw: bytes) -> dict[str, Any]:
 
 
 def _key(given: dict[str, Any]) -> str | None:
-    for name in ("id", "custom_id"):
-        if name in given and given[name] is not None:
-            key = key_of(given[name])
-            if key is None:
-                raise ValueError(f"{name} must be text or a whole number, got {given[name]!r:.40}")
-            return key
-    return None
+    name, identity = identity_in(given)
+    key = key_of(identity)
+    if key is None and identity is not None:
+        raise ValueError(f"{name} must be text or a whole number, got {identity!r:.40}")
+    return key
 
 
 def _key_of_bad(raw: bytes, number: int) -> str:
@@ -229,7 +234,7 @@ def with_id(line: Line) -> bytes:
 
 def _identified(line: Line) -> dict[str, Any]:
     given = cast("dict[str, Any]", json.loads(line.raw))
-    return given if "id" in given or "custom_id" in given else {"id": json.loads(line.key), **given}
+    return given if identity_in(given)[1] is not None else {**given, "id": json.loads(line.key)}
 
 
 def error_of(error: Exception) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from apiclient._batch_model import BatchResult, BatchStopped, Request
 from apiclient._caller import Caller, PendingCall
 from apiclient._scheduler import Scheduler
 from apiclient.middleware import RateLimit
-from apiclient.middleware.errors import CredentialsRejected, Unauthorized
+from apiclient.middleware.errors import ApiError, CredentialsRejected, Unauthorized
 from apiclient.stats import BatchStats
 
 FATAL: tuple[type[Exception], ...] = (CredentialsRejected, Unauthorized)
@@ -88,6 +88,9 @@ Deliver = Callable[[int, BatchResult], Awaitable[None] | None]
 Refuse = Callable[[Request], Exception | None]
 """Returns why a request is not to be sent at all; that is then its result."""
 
+Admit = Callable[[Request], bool]
+"""Returns whether a request is still to be made; one that is not has no result."""
+
 
 class Runner:
     """The engine: a fixed number of workers between a source of requests and a taker of results.
@@ -101,6 +104,7 @@ class Runner:
         lookahead: Most requests held back because their endpoints must wait.
         window: Most requests between the first one without a result and the last one pulled; None for any.
         refuse: Asked about each request before its call is made.
+        admit: Asked before that.
     """
 
     def __init__(
@@ -114,6 +118,7 @@ class Runner:
         lookahead: int = LOOKAHEAD,
         window: int | None = None,
         refuse: Refuse | None = None,
+        admit: Admit | None = None,
     ) -> None:
         if concurrency < 1:
             raise ValueError(f"concurrency must be at least 1, got {concurrency!r}")
@@ -122,6 +127,7 @@ class Runner:
         self._client = client
         self._deliver = deliver
         self._refuse = refuse
+        self._admit = admit
         self._latest: dict[Hashable, PendingCall] = {}
         self._concurrency = concurrency
         self.limits = limits
@@ -171,6 +177,8 @@ class Runner:
                 if item is None:
                     return
             request, lane = item.value, item.lane
+            if self._admit is not None and not self._admit(request):
+                continue
             error = None if self._refuse is None else self._refuse(request)
             if error is not None:
                 result = BatchResult(request=request, ok=False, error=error)
@@ -193,6 +201,8 @@ class Runner:
                 scheduler.stop()
 
     def _lane_of(self, request: Request) -> Hashable:
+        if not isinstance(cast("object", request), Request):
+            raise TypeError(f"a batch takes Request objects, got {type(request).__name__}; write Request(path=...)")
         if self._limiter is None:
             return None
         try:
@@ -211,18 +221,23 @@ class Runner:
 
 
 async def perform_call(pending: PendingCall, request: Request) -> BatchResult:
-    """Make the call that *pending* stands for; every failure of it is its result."""
+    """Make the call that *pending* stands for; every failure of it is its result.
+
+    Raises:
+        CancelledError: This task is cancelled; a cancellation that comes from within the chain is a failure.
+    """
     time = asyncio.get_running_loop().time
     began = time()
     try:
         response: ClientResponse = await pending
         body = await response.read()
-    except Exception as error:  # noqa: BLE001 - see above
+    except (Exception, asyncio.CancelledError) as caught:  # noqa: BLE001 - see above
+        error = caught if isinstance(caught, Exception) else _cancelled_within(caught)
         result = BatchResult(
             request=request, ok=False, status=getattr(error, "status", None), error=error, duration=time() - began
         )
         # The traceback holds the frames of the call, and a result may be kept for long.
-        error.__traceback__ = None
+        error.__traceback__ = caught.__traceback__ = None
     else:
         result = BatchResult(
             request=request,
@@ -241,5 +256,15 @@ async def perform_call(pending: PendingCall, request: Request) -> BatchResult:
         if call.waits:
             result.waits = call.waits
         if call.trail:
-            result.trail = tuple(call.trail)
+            result.trail = call.trail
     return result
+
+
+def _cancelled_within(cancelled: BaseException) -> ApiError:
+    """Return an error in place of *cancelled*, which is raised where it was this task that was cancelled."""
+    task = asyncio.current_task()
+    if not isinstance(cancelled, asyncio.CancelledError) or task is None or task.cancelling():
+        raise cancelled
+    error = ApiError("The call was cancelled by something within its own chain")
+    error.__cause__ = cancelled
+    return error

@@ -75,6 +75,7 @@ class Scheduler(Generic[T]):
         self._order = 0
         self._settled = 0
         self._exhausted = False
+        self._source_error: BaseException | None = None
         self.pulled = 0
         self.held = 0
         self._feeder: asyncio.Task[None] | None = None
@@ -95,11 +96,7 @@ class Scheduler(Generic[T]):
         return {lane: len(items) for lane, items in self._lanes.items()}
 
     def take(self) -> Item[T] | None:
-        """Return an item that may go now, or None: then ``wait``.
-
-        Raises:
-            Exception: Whatever the source raises.
-        """
+        """Return an item that may go now, or None: then ``wait``."""
         item: Item[T] | None = None
         while self._ready:
             lane = self._ready.popleft()
@@ -185,11 +182,11 @@ class Scheduler(Generic[T]):
             await asyncio.gather(self._feeder, return_exceptions=True)
 
     def raise_source_error(self) -> None:
-        """Raise what an async source raised, if it did."""
+        """Raise what the source raised, if it did."""
         if self._feeder is not None and self._feeder.done() and not self._feeder.cancelled():
-            error = self._feeder.exception()
-            if error is not None:
-                raise error
+            self._source_error = self._feeder.exception()
+        if self._source_error is not None:
+            raise self._source_error
 
     # The source
 
@@ -210,6 +207,10 @@ class Scheduler(Generic[T]):
                 try:
                     value = next(self._source)
                 except StopIteration:
+                    self._exhausted = True
+                    return None
+                except Exception as error:  # noqa: BLE001 - raised once what was pulled before it has ended
+                    self._source_error = error
                     self._exhausted = True
                     return None
             lane = self._lane_of(value)

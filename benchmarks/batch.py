@@ -30,7 +30,7 @@ _SMALL = 10_000
 _IDS = 1000
 
 
-def _write_input(path: Path, lines: int) -> None:
+def write_input(path: Path, lines: int) -> None:
     with path.open("w", encoding="utf-8") as file:
         for number in range(lines):
             request = {
@@ -84,7 +84,7 @@ async def _batch(base: str, source: Path, output: Path, concurrency: int) -> Non
         raise RuntimeError(f"the batch ended with {code}")
 
 
-def _factory(*, uvloop: bool) -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory(*, uvloop: bool) -> Callable[[], asyncio.AbstractEventLoop] | None:
     if not uvloop:
         return None
     return cast("Callable[[], asyncio.AbstractEventLoop]", importlib.import_module("uvloop").new_event_loop)
@@ -97,7 +97,7 @@ def _one(options: argparse.Namespace) -> None:
         importlib.import_module(module)
     run: Callable[..., Coroutine[Any, Any, None]] = _bare if options.one == "bare" else _batch
     began, cpu = time.perf_counter(), time.process_time()
-    with asyncio.Runner(loop_factory=_factory(uvloop=options.uvloop)) as runner:
+    with asyncio.Runner(loop_factory=loop_factory(uvloop=options.uvloop)) as runner:
         runner.run(run(options.base, options.source, options.output, options.concurrency))
     figures = {
         "seconds": time.perf_counter() - began,
@@ -142,8 +142,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, serving() as base:
         folder = Path(name)
         large, small = folder / "large.in", folder / "small.in"
-        _write_input(large, options.lines)
-        _write_input(small, _SMALL)
+        write_input(large, options.lines)
+        write_input(small, _SMALL)
         figures: dict[str, list[dict[str, float]]] = {"bare": [], "batch": []}
         for number in range(options.rounds):
             for each in ("bare", "batch") if number % 2 == 0 else ("batch", "bare"):

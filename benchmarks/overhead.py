@@ -187,12 +187,10 @@ class Load:
         @asynccontextmanager
         async def opened(base: str) -> AsyncGenerator[Call, None]:
             from apiclient import ApiClient
-            from apiclient.credentials import StaticToken
 
             pipeline = _limited()
             client = ApiClient(
                 base,
-                credentials=StaticToken(_TOKEN),
                 pipeline=pipeline if shape is None else shape(pipeline),
                 logger=_logger(level),
             )

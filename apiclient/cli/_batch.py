@@ -28,7 +28,7 @@ _LINES_EVERY = 5.0
 _LIVE_EVERY = 0.25
 _NOTICES = 20
 _TOP = 5
-_PASSWORD = re.compile(r"(://[^/@:]*:)[^/@]*@")  # of a URL
+_PASSWORD = re.compile(r"(://[^/@:]*:)[^/@]*(?=@)|([?&]password=)[^&]*")  # of a URL
 
 
 class Voice:
@@ -124,7 +124,7 @@ def _dead_of(job: Job) -> str:
 
 
 def _resuming(arguments: Sequence[str]) -> list[str]:
-    kept = [_PASSWORD.sub(r"\1***@", each) for each in arguments if each not in {"--force", "--retry-failed"}]
+    kept = [_PASSWORD.sub(r"\1\2***", each) for each in arguments if each not in {"--force", "--retry-failed"}]
     return kept if "--resume" in kept else [*kept, "--resume"]
 
 

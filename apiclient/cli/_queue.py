@@ -17,7 +17,7 @@ from apiclient.job._loader import EXAMPLE, Loader
 from apiclient.job._merge import merge_results
 from apiclient.job._source import Source
 from apiclient.shared import Redis
-from apiclient.stores._redis_server import StoreUnavailable
+from apiclient.stores._redis_server import StoreUnavailable, known_options
 from apiclient.stores.redis_queue_store import RedisQueueStore
 
 Value = TypeVar("Value")
@@ -100,9 +100,9 @@ def named_queue(text: str, environment: Mapping[str, str] | None = None) -> Redi
     namespace = options.pop("namespace", "apiclient")
     more: dict[str, Any] = {"password": given[_PASSWORD]} if given.get(_PASSWORD) else {}
     try:
-        _check_address(address)
         seconds = float(lease)
         shared = Redis(f"{address}?{urlencode(options)}" if options else address, namespace=namespace, **more)
+        _check_address(address, options)
         return shared.queue(name, lease=seconds)
     except ImportError as error:
         raise Refused(f"--queue: {error}") from error
@@ -110,13 +110,19 @@ def named_queue(text: str, environment: Mapping[str, str] | None = None) -> Redi
         raise Refused(f"--queue: {error}; a queue is named as in {EXAMPLE}") from error
 
 
-def _check_address(address: str) -> None:
+def _check_address(address: str, options: Mapping[str, str]) -> None:
     parts = urlsplit(address)
-    if parts.scheme in {"redis", "rediss", "valkey", "valkeys"}:
-        _ = parts.port  # raises where it is none
+    if parts.scheme != "unix":
+        for host in parts.netloc.rpartition("@")[2].split(","):
+            _ = urlsplit(f"//{host}").port  # raises where it is none
         database = parts.path.strip("/")
+        if parts.scheme.endswith("+sentinel"):
+            _, _, database = database.partition("/")
         if database and not database.isdecimal():
             raise ValueError(f"the database must be a number, got {database!r}")
+    unknown = sorted(options.keys() - known_options(parts.scheme))
+    if unknown:
+        raise ValueError(f"unknown option {unknown[0]!r}")
 
 
 def _load(store: RedisQueueStore, path: str, base: URL | None, *, quiet: bool) -> Queue:

@@ -9,7 +9,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Self
 
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
@@ -18,9 +17,10 @@ from yarl import URL
 
 from apiclient._batch_model import Request
 from apiclient._jsonl import parse_line
-from apiclient._refused import Refused, reason_of
+from apiclient._refused import Refused
 from apiclient.batch import run_batch
 from apiclient.client import ApiClient
+from apiclient.job._source import Source
 from apiclient.middleware import (
     Authorize,
     AuthRefresh,
@@ -207,11 +207,11 @@ def read_requests(source: str, base: URL) -> tuple[list[Request], int]:
     Raises:
         Refused: It cannot be read.
     """
-    try:
-        raw = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-    except OSError as error:
-        raise Refused(f"{source}: cannot be read: {reason_of(error)}") from error
-    lines = [parse_line(line, number, base) for number, line in enumerate(raw.splitlines(), 1) if line.strip()]
+    if source == "-":
+        raw = sys.stdin.buffer.read().split(b"\n")
+        lines = [parse_line(line, number, base) for number, line in enumerate(raw, 1) if line.strip()]
+    else:
+        lines = list(Source(source, lambda line, number: parse_line(line, number, base)).lines())
     requests = [line.request for line in lines if line.request is not None]
     return requests, len(lines) - len(requests)
 

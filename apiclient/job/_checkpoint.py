@@ -1,18 +1,19 @@
 """The output of a batch, which is its checkpoint as well: written so that any moment of death can be gone on from."""
 
 import asyncio
+import errno
 import importlib.util
 import json
 import os
 import secrets
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
 from apiclient._batch_model import BatchResult
-from apiclient._jsonl import key_of
+from apiclient._jsonl import identity_in, key_of
 from apiclient._refused import Refused, reason_of
 from apiclient.job._ids import Ids, digest_of
 
@@ -66,6 +67,7 @@ class Checkpoint:
         self._timer: asyncio.TimerHandle | None = None
         self._synced = 0.0
         self._named = False
+        self._disk = threading.Lock()
 
     def __repr__(self) -> str:
         return f"Checkpoint({str(self.path)!r}, {len(self.done)} done)"
@@ -202,12 +204,14 @@ class Checkpoint:
         lines = [line for line, _ in rendered]
         letters = [letter for _, letter in rendered if letter is not None]
         if self.error is not None:
+            self._on_error()
             return
         try:
             # Letters first: a result that is there stands for a letter that is there as well.
             if letters:
                 if self._dead < 0:
                     self._dead = os.open(self.dead_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _BINARY, 0o644)
+                    self._named = False
                 _write(self._dead, b"".join(letters))
             if lines:
                 _write(self._output, b"".join(lines))
@@ -218,48 +222,47 @@ class Checkpoint:
         now = asyncio.get_running_loop().time()
         if now - self._synced >= _SYNC_SECONDS:
             self._synced = now
-            asyncio.get_running_loop().run_in_executor(None, self._sync)
+            asyncio.get_running_loop().run_in_executor(None, self._force)
 
     async def settle(self) -> bool:
         """Hand over what has been taken, wait until the disk has all of it, and return whether it has."""
         self._synced = asyncio.get_running_loop().time()
         self.flush()
         if self.error is None:
-            try:
-                await asyncio.get_running_loop().run_in_executor(None, self._force)
-            except OSError as error:
-                self.error = error
-                self._on_error()
+            await asyncio.get_running_loop().run_in_executor(None, self._force)
+            self.flush()
         return self.error is None
 
     def _force(self) -> None:
-        for descriptor in (self._dead, self._output):
-            if descriptor >= 0:
-                os.fsync(descriptor)
-        if not self._named and os.name == "posix":
-            # A new file is only there for good once its folder says so.
-            folder = os.open(self.path.parent, os.O_RDONLY)
+        # One at a time: of an error the system tells one of them only.
+        with self._disk:
             try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-        self._named = True
-
-    def _sync(self) -> None:
-        for descriptor in (self._dead, self._output):
-            if descriptor >= 0:
-                with suppress(OSError):
-                    os.fsync(descriptor)
+                for descriptor in (self._dead, self._output):
+                    if descriptor >= 0:
+                        os.fsync(descriptor)
+                if not self._named and os.name == "posix":
+                    # A new file is only there for good once its folder says so.
+                    self._named = True
+                    folder = os.open(self.path.parent, os.O_RDONLY)
+                    try:
+                        os.fsync(folder)
+                    finally:
+                        os.close(folder)
+            except OSError as error:
+                # A file system that cannot sync at all, or no folders, has not failed to.
+                if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
+                    self.error = self.error or error
 
     def close(self) -> None:
         """Close all three, what has been flushed being on the disk, and let go of the lock."""
         if self._timer is not None:
             self._timer.cancel()
-        self._sync()
-        for descriptor in (self._dead, self._output, self._header):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._dead = self._output = self._header = -1
+        self._force()
+        with self._disk:
+            for descriptor in (self._dead, self._output, self._header):
+                if descriptor >= 0:
+                    os.close(descriptor)
+            self._dead = self._output = self._header = -1
 
 
 _BINARY = getattr(os, "O_BINARY", 0)
@@ -341,7 +344,7 @@ def _result_in(line: bytes) -> tuple[str, bool] | None:
 def letter_in(line: bytes) -> str | None:
     """Return the id of a dead letter as JSON, or None where it is none."""
     value = object_in(line)
-    return None if value is None else key_of(value.get("id", value.get("custom_id")))
+    return None if value is None else key_of(identity_in(value)[1])
 
 
 def _header_in(text: bytes) -> dict[str, Any] | None:

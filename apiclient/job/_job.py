@@ -5,7 +5,6 @@ import hashlib
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -131,10 +130,10 @@ class Job:
         if self._queued is not None:
             beside.append(asyncio.create_task(self._queued.keep()))
         try:
-            with suppress(asyncio.CancelledError):
-                await self._task
-            if self._task.cancelled() and not self._interrupted:
-                raise asyncio.CancelledError
+            await self._task
+        except asyncio.CancelledError:
+            if not self._interrupted or cast("asyncio.Task[int]", asyncio.current_task()).cancelling():
+                raise
         finally:
             for task in beside:
                 task.cancel()
@@ -155,11 +154,10 @@ class Job:
         """First: begin nothing more, and let what is under way end within the grace. Second: end now."""
         if self._task is None:
             return
-        if self._interrupted or self._reading:
-            self._interrupted = True
+        again, self._interrupted = self._interrupted, True
+        if again or self._reading:
             self._task.cancel()
             return
-        self._interrupted = True
         if self._queued is not None:
             self._queued.stop()
         if self._runner is not None:
@@ -198,10 +196,10 @@ class Job:
     # The work
 
     async def _work(self) -> None:
-        options = self._options
+        options, queued = self._options, self._queued
         requests: Iterator[Request] | AsyncIterator[Request]
-        if self._queued is not None:
-            requests = self._leased(self._queued)
+        if queued is not None:
+            requests = self._leased(queued)
         else:
             source = cast("Source", self._source)
             requests = self._streamed(source) if source.streamed else self._requests(source)
@@ -216,9 +214,10 @@ class Job:
             self._deliver if not options.keep_order else self._deliver_in_order,
             concurrency=options.concurrency,
             limits=self._limits,
-            lookahead=LOOKAHEAD if self._queued is None else FEW,
+            lookahead=LOOKAHEAD if queued is None else FEW,
             window=10_000 if options.keep_order else None,
             refuse=self._refused,
+            admit=None if queued is None else lambda request: queued.begin(request.id.number),
         )
         await self._runner.run()
         for number in sorted(self._held):
@@ -349,6 +348,7 @@ class Job:
         if self._runner is not None:
             self._runner.stop()
         elif self._task is not None:
+            self._interrupted = True
             self._task.cancel()
 
     # The end

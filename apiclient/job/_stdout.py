@@ -11,7 +11,7 @@ from apiclient.job._ids import Ids
 
 
 class Stdout:
-    """Takes results as ``Checkpoint`` does; a reader that went away ends the batch cleanly.
+    """Takes results as ``Checkpoint`` does; a reader that went away ends the batch cleanly, a full disk with an error.
 
     Attributes:
         run: Names the run.
@@ -19,7 +19,7 @@ class Stdout:
         ok: 0.
         failed: 0.
         error: What went wrong in writing, or None.
-        gone: Whether the reader went away.
+        gone: Whether nothing can be written any more.
     """
 
     def __init__(self, *, render: Render, on_error: Callable[[], None]) -> None:
@@ -43,8 +43,10 @@ class Stdout:
         try:
             sys.stdout.buffer.write(line)
             sys.stdout.buffer.flush()
-        except BrokenPipeError:
+        except OSError as error:
             self.gone = True
+            if not isinstance(error, BrokenPipeError):
+                self.error = error
             # What is left in the buffer must not raise again at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             self._on_error()

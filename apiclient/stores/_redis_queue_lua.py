@@ -54,11 +54,14 @@ local function renew(seconds)
 end
 local function acknowledge(first, last)
     local done = 0
-    for i = first, last do
+    for i = first, last, 1000 do
+        local function each()
+            return unpack(ARGV, i, math.min(i + 999, last))
+        end
         -- Whoever says so: a line that has a result need not be run again.
-        done = done + redis.call('HDEL', LINES, ARGV[i])
-        redis.call('SREM', held_by(runner), ARGV[i])
-        redis.call('ZREM', RETURNED, ARGV[i])
+        done = done + redis.call('HDEL', LINES, each())
+        redis.call('SREM', held_by(runner), each())
+        redis.call('ZREM', RETURNED, each())
     end
     if redis.call('HINCRBY', FACTS, 'done', done) == fact('lines') then
         redis.call('DEL', RETURNED)
@@ -101,13 +104,14 @@ end
 renew(seconds)
 acknowledge(6, #ARGV)
 local left, runners = redis.call('HLEN', LINES), redis.call('ZCARD', RUNNERS)
-local mine = redis.call('SCARD', held_by(runner))
+local mine, returned = redis.call('SCARD', held_by(runner)), redis.call('ZCARD', RETURNED) > 0
 -- Nobody has more than an equal part of what is left, so that at the end there is something for everybody.
 wanted = math.min(wanted, math.max(math.ceil(left / runners) - mine, mine == 0 and 1 or 0))
 local taken, size, place, loaded = {}, 0, fact('next'), fact('loaded')
-while #taken < 2 * wanted and size < most do
-    local given = redis.call('ZPOPMIN', RETURNED)[1]
+while #taken < wanted and size < most do
+    local given = returned and redis.call('ZPOPMIN', RETURNED)[1]
     if not given then
+        returned = false
         if place >= loaded then
             break
         end
@@ -116,17 +120,17 @@ while #taken < 2 * wanted and size < most do
     end
     local line = redis.call('HGET', LINES, given)
     if line then
-        redis.call('SADD', held_by(runner), given)
-        taken[#taken + 1] = given
-        taken[#taken + 1] = line
+        mine = mine + redis.call('SADD', held_by(runner), given)
+        taken[#taken + 1] = string.format('%d ', given) .. line
         size = size + #line
     end
 end
 redis.call('HSET', FACTS, 'next', string.format('%d', place))
-return {facts(), runners, taken}
+return {facts(), runners, mine, taken}
 """
 )
-# After an answer that did not come, or a server that lost its last second: who has what is agreed on anew.
+# After an answer that did not come, a silence that was too long, or a server that lost its last second: who has what
+# is agreed on anew. What others have taken, or done, since then stays theirs.
 AGREE = (
     _COMMON
     + """
@@ -156,7 +160,7 @@ for i = 4, #ARGV do
     end
 end
 redis.call('HSET', FACTS, 'next', string.format('%d', last))
-return true
+return redis.call('SMEMBERS', held_by(runner))
 """
 )
 LEAVE = (

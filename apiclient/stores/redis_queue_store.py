@@ -47,11 +47,13 @@ class Round(NamedTuple):
     Attributes:
         facts: Of the queue.
         runners: How many hold a lease, this one included.
+        held: How many lines this one has in all, of those without a result.
         lines: Those that it has from now on.
     """
 
     facts: QueueFacts
     runners: int
+    held: int
     lines: tuple[QueuedLine, ...]
 
 
@@ -135,22 +137,22 @@ class RedisQueueStore:
         answer = await self._ran(lua.ROUND, runner, run, self.lease, wanted, _MOST_BYTES, *done)
         if answer is None:
             return None
-        row, runners, taken = answer
+        row, runners, held, taken = answer
         facts = _facts(row)
         assert facts is not None  # noqa: S101 - the script has looked
-        lines = tuple(_line(place, text) for place, text in zip(taken[::2], taken[1::2], strict=True))
-        return Round(facts, int(runners), lines)
+        return Round(facts, int(runners), int(held), tuple(_line(text) for text in taken))
 
-    async def agree(self, runner: str, run: str, *, known: Sequence[int]) -> bool:
+    async def agree(self, runner: str, run: str, *, known: Sequence[int]) -> set[int] | None:
         """Renew the lease of *runner*, give back what it has and does not know of, take again what it knows of.
 
         Returns:
-            Whether the queue is there.
+            The places that it has: those of *known* that others neither have nor have done. None as of ``round``.
         """
-        return await self._ran(lua.AGREE, runner, run, self.lease, *known) is not None
+        places = await self._ran(lua.AGREE, runner, run, self.lease, *known)
+        return None if places is None else {int(place) for place in places}
 
     async def leave(self, runner: str, run: str, *, done: Sequence[int] = ()) -> bool:
-        """Acknowledge the places in *done*, and give back everything else that *runner* has; return as ``agree``."""
+        """Acknowledge the places in *done*, give back all else that *runner* has; return whether the queue is there."""
         return await self._ran(lua.LEAVE, runner, run, *done) is not None
 
     async def forget(self) -> None:
@@ -172,6 +174,6 @@ def _facts(row: Sequence[bytes | None]) -> QueueFacts | None:
     return QueueFacts(input_.decode(), run.decode(), int(lines), int(loaded), int(done))
 
 
-def _line(place: bytes | int, text: bytes) -> QueuedLine:
-    number, _, raw = bytes(text).partition(b" ")
+def _line(text: bytes) -> QueuedLine:
+    place, number, raw = bytes(text).split(b" ", 2)
     return QueuedLine(int(place), int(number), raw)

@@ -112,8 +112,11 @@ async def test_a_failure_is_a_result(peer: Peer) -> None:
     assert results["b"].attempts == 0
 
 
+@pytest.mark.parametrize("concurrency", [1, 5])
 @pytest.mark.parametrize("asynchronous", [False, True])
-async def test_an_error_of_the_source_comes_after_the_results_before_it(peer: Peer, *, asynchronous: bool) -> None:
+async def test_an_error_of_the_source_comes_after_the_results_before_it(
+    peer: Peer, *, asynchronous: bool, concurrency: int
+) -> None:
     """What the source raises ends the batch, once what was under way has its result."""
 
     def source() -> Iterator[Request]:
@@ -127,7 +130,7 @@ async def test_an_error_of_the_source_comes_after_the_results_before_it(peer: Pe
     seen: list[BatchResult] = []
     async with ApiClient(peer.url) as client:
         with pytest.raises(OSError, match="broke off"):
-            await _into(seen, client.batch(source_too() if asynchronous else source(), concurrency=1))
+            await _into(seen, client.batch(source_too() if asynchronous else source(), concurrency=concurrency))
     assert len(seen) == 3
 
 

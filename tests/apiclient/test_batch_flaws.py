@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, web
 
-from apiclient import ApiClient, Request, default_pipeline
+from apiclient import ApiClient, Pipeline, Request, default_pipeline
 from apiclient.cli._app import run as command
 from apiclient.credentials import StaticToken
 from apiclient.middleware import AttemptTimeout, RateLimit, Retry
@@ -65,6 +65,27 @@ async def test_flaw_3_a_request_that_costs_more_than_the_quota_is_not_waited_for
         results = [result async for result in client.batch(requests)]
     assert [result.ok for result in results] == [True, True]
     assert asyncio.get_running_loop().time() < 3.0
+
+
+async def test_a_call_that_is_cancelled_from_within_is_a_failure(peer: Peer) -> None:
+    """Nobody cancelled the batch, so each request has its result, and no worker is lost."""
+
+    async def cancels(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        if request.url.path == "/1":
+            shared = asyncio.create_task(asyncio.sleep(10))
+            shared.cancel()
+            await shared
+        return await handler(request)
+
+    requests = [Request(path=f"/{number % 2}", id=number) for number in range(6)]
+    async with ApiClient(peer.url, pipeline=Pipeline((cancels,))) as client:
+        results = {result.id: result async for result in client.batch(requests, concurrency=2)}
+    assert {number: result.ok for number, result in results.items()} == dict.fromkeys(range(6), True) | {
+        1: False,
+        3: False,
+        5: False,
+    }
+    assert str(results[1].error) == "The call was cancelled by something within its own chain"
 
 
 async def test_flaw_4_no_task_is_lost_to_the_garbage_collector(peer: Peer) -> None:

@@ -33,6 +33,11 @@ def url() -> str:
         ("redis://localhost?name=", "name must be a name without braces, got ''"),
         ("redis://localhost?lease=soon", "could not convert string to float: 'soon'"),
         ("redis://localhost?lease=0", "lease must be from 1 to 3600 seconds, got 0.0"),
+        ("redis+sentinel://localhost/svc/orders", "the database must be a number, got 'orders'"),
+        ("redis+sentinel://localhost:port/svc", "Port could not be cast to integer value as 'port'"),
+        ("redis+cluster://localhost:port", "Port could not be cast to integer value as 'port'"),
+        ("redis://localhost?nmae=orders", "unknown option 'nmae'"),
+        ("redis+cluster://localhost?nmae=orders", "unknown option 'nmae'"),
         ("redis://localhost?namespace=", "namespace must be a name without braces, got ''"),
     ],
 )
@@ -140,6 +145,14 @@ def test_without_the_extra_one_line_says_what_to_install() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 2
     assert done.stderr == "apiclient: --queue: Redis needs redis-py: install apiclient-middleware[redis]\n"
+
+
+def test_how_to_go_on_is_said_without_passwords() -> None:
+    """Neither one before the host nor one among the options is shown again."""
+    for address in ("redis://me:hidden@host:1/0?name=a", "redis://host/0?password=hidden&name=a"):
+        said = " ".join(_resuming(["batch", "--queue", address]))
+        assert "hidden" not in said
+        assert "name=a --resume" in said
 
 
 def test_a_password_comes_from_the_environment_and_is_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """``apiclient simulate``: hours in seconds, and nothing is sent."""
 
 import asyncio
+import gzip
 import json
 import re
 import time
@@ -92,6 +93,14 @@ def test_a_file_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     """Likewise."""
     assert run(["simulate", "nowhere.jsonl", "--server", "5/1s"]) == 2
     assert "nowhere.jsonl: cannot be read" in capsys.readouterr().err
+
+
+def test_a_compressed_file_is_read_as_batch_reads_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the one command takes, the other takes."""
+    plain = Path(written(tmp_path, 3))
+    (tmp_path / "in.jsonl.gz").write_bytes(gzip.compress(plain.read_bytes()))
+    assert run(["simulate", str(tmp_path / "in.jsonl.gz"), "--server", "1/2s"]) == 0
+    assert capsys.readouterr().out.startswith("3 calls in ")
 
 
 def test_the_loops_clock_jumps() -> None:

@@ -6,8 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from apiclient import ApiClient, default_pipeline
-from apiclient.job import Job, Options
+from apiclient._jsonl import parse_line
+from apiclient.job import Job, Options, Queue
+from apiclient.job._loader import Loader
+from apiclient.job._source import Source
 from apiclient.middleware import Retry
+from apiclient.stores.redis_queue_store import RedisQueueStore
 
 
 def write(path: Path, lines: Iterable[Any]) -> Path:
@@ -26,6 +30,19 @@ def read(path: Path) -> list[dict[str, Any]]:
 def things(count: int, **more: Any) -> list[dict[str, Any]]:
     """Return *count* requests with ids from 0."""
     return [{"id": number, "path": "/things/{n}", "path_params": {"n": number}, **more} for number in range(count)]
+
+
+async def loaded(store: RedisQueueStore, source: Path) -> Queue:
+    """Load *source* into *store*."""
+    facts, _ = await Loader(store, Source(str(source), parse_line)).run()
+    return Queue(store, facts)
+
+
+def runner(queue: Queue, url: str, output: Path, **options: Any) -> Job:
+    """Return a job that takes its lines from *queue*."""
+    client = ApiClient(url, pipeline=default_pipeline(telemetry=False).replace(Retry, Retry(attempts=2)))
+    given = Options(source="queue", output=str(output), target=url, **{"concurrency": 4, **options})
+    return Job(client, given, notice=lambda _: None, queue=queue)
 
 
 def job(url: str, source: Path | str, output: Path | str, **options: Any) -> Job:

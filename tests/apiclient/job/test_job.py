@@ -4,13 +4,16 @@ import asyncio
 import gzip
 import importlib.util
 import json
+import os
+import stat
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from apiclient import ApiClient, default_pipeline
+from apiclient import ApiClient, BatchResult, Request, default_pipeline
 from apiclient._refused import Refused
 from apiclient.credentials import ClientCredentials, StaticToken
 from apiclient.job import _checkpoint, _source
@@ -54,6 +57,18 @@ async def test_dead_letters_are_an_input(peer: Peer, tmp_path: Path) -> None:
     peer.answers(200)
     assert await run(peer.url, tmp_path / "out.dead.jsonl", tmp_path / "again.jsonl") == 0
     assert {line["id"] for line in read(tmp_path / "again.jsonl")} == failed
+
+
+async def test_dead_letters_of_lines_whose_id_is_null_outlive_a_resumption(peer: Peer, tmp_path: Path) -> None:
+    """They are found again by the id that their line was given."""
+    peer.answers(404)
+    lines = [{"path": "/a"}, {"id": None, "path": "/b"}, {"id": None, "custom_id": "c", "path": "/c"}]
+    source, output = write(tmp_path / "in.jsonl", lines), tmp_path / "out.jsonl"
+    await run(peer.url, source, output, canary=False)
+    letters = read(tmp_path / "out.dead.jsonl")
+    await run(peer.url, source, output, resume=True)
+    assert read(tmp_path / "out.dead.jsonl") == letters
+    assert len(letters) == 3
 
 
 async def test_a_bad_line_is_reported_with_its_number_and_stops_nothing(peer: Peer, tmp_path: Path) -> None:
@@ -370,6 +385,70 @@ async def test_a_disk_that_is_full_loses_nothing_written(
     assert sorted(line["id"] for line in read(output)) == list(range(600))
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the platform has no /dev/full")
+async def test_a_full_disk_behind_standard_output_ends_the_run_with_2(
+    peer: Peer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for a file: nothing more is begun, and the reason is kept."""
+    running = job(peer.url, write(tmp_path / "in.jsonl", things(500)), "-")
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert await running.run() == 2
+    assert isinstance(running.output.error, OSError)
+    assert peer.count < 20
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+async def test_a_disk_that_fails_to_keep_results_ends_the_run_with_2(
+    peer: Peer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    """An error of ``fsync`` is told once by the system, and so is never passed over: neither midway nor at the end."""
+    real, count = os.fsync, 0
+
+    def broken(descriptor: int) -> None:
+        nonlocal count
+        count += 1
+        if count == calls:
+            raise OSError(5, "Input/output error")
+        real(descriptor)
+
+    source, output = write(tmp_path / "in.jsonl", things(20)), tmp_path / "out.jsonl"
+    running = job(peer.url, source, output)
+    monkeypatch.setattr("apiclient.job._checkpoint.os.fsync", broken)
+    assert await running.run() == 2
+    assert isinstance(running.output.error, OSError)
+    monkeypatch.undo()
+    assert await run(peer.url, source, output, resume=True) == 0
+    assert sorted(line["id"] for line in read(output)) == list(range(20))
+
+
+async def test_the_folder_is_told_of_dead_letters_too(
+    peer: Peer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each new file is there for good only once its folder says so: synced after the last one was made."""
+    taken = _checkpoint.Checkpoint(
+        tmp_path / "out.jsonl",
+        render=lambda result, _: (b"{}\n", None if result.ok else b"{}\n"),
+        on_error=lambda: None,
+    )
+    taken.open({}, resume=False, retry_failed=False, force=False)
+    synced: list[bool] = []
+    real = os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append(stat.S_ISDIR(os.fstat(descriptor).st_mode))
+        real(descriptor)
+
+    monkeypatch.setattr("apiclient.job._checkpoint.os.fsync", noted)
+    told: list[int] = []
+    for ok in (True, True, False, False):
+        taken.add(BatchResult(request=Request(path="/"), ok=ok), 0.0)
+        assert await taken.settle()
+        told.append(sum(synced))
+    taken.close()
+    assert told == [1, 1, 2, 2]
+
+
 @pytest.mark.looptime
 async def test_an_interruption_finishes_what_is_under_way(peer: Peer, tmp_path: Path) -> None:
     """The first interruption begins nothing more; calls under way end, and their results are written."""
@@ -438,6 +517,45 @@ async def test_a_second_interruption_ends_at_once(peer: Peer, tmp_path: Path) ->
             running.interrupt()
         await asyncio.wait_for(task, 5)
         assert len(read(tmp_path / f"{name}.jsonl")) == 2
+
+
+@pytest.mark.looptime
+async def test_a_cancellation_after_an_interruption_passes_through(peer: Peer, tmp_path: Path) -> None:
+    """Whoever cancels the task that runs the job sees it cancelled, though it was ending already."""
+    started = asyncio.Event()
+
+    async def handler(_: web.Request) -> web.Response:
+        started.set()
+        await asyncio.sleep(1.0)
+        return web.Response()
+
+    peer.handler = handler
+    running = job(peer.url, write(tmp_path / "in.jsonl", things(5)), tmp_path / "out.jsonl")
+    task = asyncio.create_task(running.run())
+    await started.wait()
+    running.interrupt()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.looptime
+async def test_a_disk_that_is_full_before_the_throttle_opens_ends_the_run_with_2(
+    peer: Peer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the first requests are sent alone, results are written and can fail already."""
+
+    async def handler(_: web.Request) -> web.Response:
+        await asyncio.sleep(0.0 if peer.count == 1 else 5.0)
+        return web.Response(status=404)
+
+    def full(_descriptor: int, _data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    peer.handler = handler
+    monkeypatch.setattr(_checkpoint, "_write", full)
+    assert await run(peer.url, write(tmp_path / "in.jsonl", things(5)), tmp_path / "out.jsonl") == 2
+    assert peer.count == 2
 
 
 async def test_progress_says_how_far_it_is(peer: Peer, tmp_path: Path) -> None:

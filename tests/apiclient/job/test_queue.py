@@ -10,17 +10,16 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from apiclient import ApiClient, default_pipeline
+from apiclient import ApiClient
 from apiclient._jsonl import parse_line
 from apiclient._refused import Refused
 from apiclient.job import Job, Options, Queue
 from apiclient.job._loader import Loader
 from apiclient.job._source import Source
-from apiclient.middleware import Retry
 from apiclient.shared import Redis
 from apiclient.stores._redis_server import StoreUnavailable
 from apiclient.stores.redis_queue_store import RedisQueueStore, Round
-from tests.apiclient.job.runs import read, things, write
+from tests.apiclient.job.runs import loaded, read, runner, things, write
 from tests.conftest import Peer
 from tests.valkey import Server, common, connections
 
@@ -32,17 +31,6 @@ pytestmark = pytest.mark.usefixtures("connections")
 @pytest.fixture
 def store() -> RedisQueueStore:
     return Redis(common().url, namespace=secrets.token_hex(6)).queue("orders")
-
-
-async def loaded(store: RedisQueueStore, source: Path) -> Queue:
-    facts, _ = await Loader(store, Source(str(source), parse_line)).run()
-    return Queue(store, facts)
-
-
-def runner(queue: Queue, url: str, output: Path, **options: Any) -> Job:
-    client = ApiClient(url, pipeline=default_pipeline(telemetry=False).replace(Retry, Retry(attempts=2)))
-    given = Options(source="queue", output=str(output), target=url, **{"concurrency": 4, **options})
-    return Job(client, given, notice=options.pop("notice", lambda _: None), queue=queue)
 
 
 class LosesAnswers(RedisQueueStore):

@@ -101,6 +101,23 @@ async def test_a_line_is_done_once() -> None:
     assert 0 < await store._server.run(lambda client: client.ttl(f"{store._base}:facts")) <= 2592000
 
 
+async def test_each_side_can_count_what_a_runner_has() -> None:
+    """Every answer says how many lines are held, also for one whose lease is over, and for thousands at once."""
+    store = await loaded(2500)
+    answer = await store.round("one", "run", wanted=2400, done=[])
+    assert answer is not None
+    assert (answer.held, len(answer.lines)) == (2400, 2400)
+    answer = await store.round("one", "run", wanted=0, done=range(1, 2302))
+    assert answer is not None
+    assert (answer.held, answer.facts.done) == (99, 2301)
+    await takes(store, "two", 0)
+    await silent(store, "one")
+    await takes(store, "two", 0)
+    answer = await store.round("one", "run", wanted=0, done=[])
+    assert answer is not None
+    assert answer.held == 0
+
+
 async def test_the_lines_of_a_silent_runner_go_to_others_first() -> None:
     """They come back in order, before what nobody had, and an acknowledgement that comes late still counts."""
     store = await loaded(6)
@@ -130,10 +147,10 @@ async def test_both_sides_agree_anew_on_who_has_what() -> None:
     """What the server gave in an answer that was lost comes back; what it forgot is the runner's again."""
     store = await loaded(6)
     assert await takes(store, "one", 4) == [1, 2, 3, 4]
-    assert await store.agree("one", "run", known=[1, 2])
+    assert await store.agree("one", "run", known=[1, 2]) == {1, 2}
     assert await takes(store, "two", 2) == [3, 4]
     await store.leave("one", "run")
-    assert await store.agree("one", "run", known=[1, 3, 6])
+    assert await store.agree("one", "run", known=[1, 3, 6]) == {1, 6}
     assert await takes(store, "two", 9) == [2]
     assert await takes(store, "three", 9) == [5]
     await silent(store, "one")
