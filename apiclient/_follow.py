@@ -11,6 +11,9 @@ from apiclient.middleware.errors import ApiError, BodyNotReplayable
 from apiclient.redirects import Redirects, Trail
 
 _REPEATABLE_DATA = (bytes, bytearray, str, dict, type(None))
+# What is said of a body, which goes where the body goes (RFC 9110 section 15.4).
+_OF_THE_BODY = frozenset({"data", "json", "chunked", "compress", "expect100"})
+_HEADERS_OF_THE_BODY = frozenset({"expect", "trailer", "transfer-encoding"})
 
 
 async def follow(
@@ -62,10 +65,22 @@ async def follow(
             response.release()
             raise
         response.release()
-        dropped = {"params"} if hop.keep_body else {"data", "json", "params"}
-        request = {key: value for key, value in request.items() if key not in dropped}
+        request = {key: value for key, value in request.items() if key != "params"}
+        if not hop.keep_body:
+            request = _without_body(request)
         call.method, call.url = hop.method, hop.url
         call.key = (str(hop.url.origin()), endpoint(hop.method, hop.url.raw_path))
         response = await session.request(
             hop.method, hop.url, middlewares=(*chain, stripped) if hop.foreign else chain, **request
         )
+
+
+def _without_body(request: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in request.items() if key not in _OF_THE_BODY}
+    if "headers" in kept:
+        kept["headers"] = {name: value for name, value in kept["headers"].items() if not _of_the_body(name.lower())}
+    return kept
+
+
+def _of_the_body(header: str) -> bool:
+    return header.startswith("content-") or header in _HEADERS_OF_THE_BODY

@@ -9,6 +9,7 @@ from aiohttp import ClientSession, ClientTimeout
 from yarl import URL
 
 from apiclient.credentials._discovery import is_loopback
+from apiclient.middleware._whole import WholeResponse
 
 
 def open_session(
@@ -30,6 +31,8 @@ def open_session(
         timeout=timeout,
         trust_env=trust_env,
         proxy=proxy,
+        auto_decompress=False,
+        response_class=WholeResponse,
     )
 
 

@@ -14,23 +14,35 @@ Next = Callable[[ClientResponse], Awaitable["URL | Mapping[str, Any] | None"]]
 """From a page to the next one: its URL, the query values to change, or None after the last."""
 
 
+_REMEMBERED = 10_000
+
+
 async def by_link(response: ClientResponse) -> URL | None:
-    """Follow the ``Link`` header with ``rel="next"`` (RFC 8288)."""
-    link = response.links.get("next")
-    return None if link is None else URL(str(link["url"]))
+    """Follow the ``Link`` header with ``rel="next"``, alone or among other words (RFC 8288 section 3.3)."""
+    for relations, link in response.links.items():
+        if "next" in relations.lower().split():
+            return URL(str(link["url"]))
+    return None
 
 
 def by_cursor(field: str, parameter: str) -> Next:
     """Follow a cursor in the JSON body.
 
     Args:
-        field: Where it is: a key, or keys joined by dots (``meta.next``). Missing, null or empty ends the list.
+        field: Where it is: a key, or keys joined by dots (``meta.next``). Missing, null, false or empty ends the list.
         parameter: Query parameter that takes it.
+
+    Raises:
+        ApiError: (from the list) It is there, and neither text nor number.
     """
 
     async def following(response: ClientResponse) -> Mapping[str, Any] | None:
         value = _at(await response.json(content_type=None), field)
-        return {parameter: value} if value not in {None, ""} else None
+        if value is None or value is False or value in ("", [], {}):
+            return None
+        if value is True or not isinstance(value, str | int | float):
+            raise ApiError(f"The cursor at {field!r} is neither text nor number, but {type(value).__name__}")
+        return {parameter: value}
 
     return following
 
@@ -95,7 +107,7 @@ async def run_paginate(
     Raises:
         ValueError: ``limit`` is below 1, or ``prefetch`` below 0.
         RedirectRefused: The next page is said to be on another origin.
-        ApiError: A page names itself, or one before it, as the next.
+        ApiError: A page names itself, or one of the 10,000 before it, as the next.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit!r}")
@@ -117,20 +129,29 @@ async def _one_by_one(
     options: Mapping[str, Any],
 ) -> AsyncGenerator[ClientResponse]:
     response = await get(path, **options)
-    seen = {str(response.url)}
+    first = response.url
+    seen = {str(first): None}
     pages = 1
     while True:
         yield response
+        if pages == limit:
+            return
         step = await following(response)
-        if step is None or pages == limit:
+        if step is None:
             return
         target = step if isinstance(step, URL) else response.url.update_query({k: str(v) for k, v in step.items()})
         target = response.url.join(target)
         if str(target) in seen:
             raise ApiError(f"The list goes round in a circle, back to {redacted(target)}")
-        seen.add(str(target))
+        seen[str(target)] = None
+        if len(seen) > _REMEMBERED:
+            del seen[next(iter(seen))]
         options = {name: value for name, value in options.items() if name not in {"params", "path_params"}}
-        response = await get(_below(base, target), **options)
+        further = options
+        if "{" in path and target.raw_path == first.raw_path:
+            # The template is in the first page's path only, and all of them share its quota.
+            further = {"endpoint": f"GET {path.partition('?')[0]}", **options}
+        response = await get(_below(base, target), **further)
         pages += 1
 
 

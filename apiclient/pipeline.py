@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from inspect import isawaitable
 from typing import Any, overload
 
 from aiohttp import (
@@ -39,11 +40,13 @@ from apiclient.middleware._departure import Departure
 from apiclient.middleware._ending import error_type
 from apiclient.middleware._severed import check, watch
 from apiclient.middleware._transport import transport_error
+from apiclient.middleware._whole import may_go_again
 from apiclient.middleware.credential import Credential
 from apiclient.middleware.errors import ApiError
 from apiclient.redirects import REDIRECTS
 
 _DEBUG = logging.DEBUG
+_MOST_DEAD = 100
 _RULES: tuple[tuple[type[Any], type[Any], str], ...] = (
     (AccessLog, Retry, "it would log attempts instead of calls"),
     (Alert, Retry, "it would count attempts instead of calls"),
@@ -97,9 +100,12 @@ class Pipeline(Sequence[ClientMiddlewareType]):
         middlewares: The outermost first.
         check: Refuse an order known to be wrong.
 
+    Attributes:
+        observer: Its ``Telemetry``, which sees whole calls as well, or None.
+
     Raises:
         TypeError: Something in it is not callable.
-        ValueError: The order is known to be wrong; the message names both classes and the reason.
+        ValueError: The order is known to be wrong, or ``Retry`` is listed twice; the message says why.
     """
 
     def __init__(self, middlewares: Iterable[ClientMiddlewareType] = (), *, check: bool = True) -> None:
@@ -114,21 +120,21 @@ class Pipeline(Sequence[ClientMiddlewareType]):
         if check:
             _refuse_wrong_order(self._middlewares)
         self._enter = _composed(self._middlewares)
-        self._observer: Telemetry | None = self.find(Telemetry)
+        self.observer: Telemetry | None = self.find(Telemetry)
         # The same without Telemetry, for as long as nobody collects what it would tell.
-        self._unseen = self._enter if self._observer is None else _composed(tuple(self.without(Telemetry)))
+        self._unseen = self._enter if self.observer is None else _composed(tuple(self.without(Telemetry)))
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Run *request* through the whole chain; *handler* is what comes after it."""
         call = joined()
         if call is None:
-            return await opened(self if self._observer is None else self._observed, request, handler)
+            return await opened(self if self.observer is None else self._observed, request, handler)
         outer, call.transport, call.bare = call.transport, handler, False
         try:
             if call.buffer_body and request.body:
                 await request.body.as_bytes()
             chain = self if stand_in is None else stand_in(self)
-            observer = chain._observer  # noqa: SLF001 - of the same class
+            observer = chain.observer
             seen = observer is not None and observer.collects(call.time())
             return await (chain._enter if seen else chain._unseen)(request)  # noqa: SLF001 - of the same class
         except ApiError as error:
@@ -144,15 +150,10 @@ class Pipeline(Sequence[ClientMiddlewareType]):
             call.transport = outer
 
     async def _observed(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-        call, observer = joined(), self._observer
+        call, observer = joined(), self.observer
         if call is None or observer is None or not observer.collects(call.time()):
             return await self(request, handler)
         return await observer.observe(call, self(request, handler))
-
-    @property
-    def observer(self) -> Telemetry | None:
-        """Its ``Telemetry``, which sees whole calls as well, or None."""
-        return self._observer
 
     @overload
     def __getitem__(self, index: int) -> ClientMiddlewareType: ...
@@ -261,11 +262,30 @@ def _link(middleware: ClientMiddlewareType, inner: ClientHandlerType) -> ClientH
     def link(request: ClientRequest) -> Any:
         return call(request, inner)
 
-    return link
+    async def guarded(request: ClientRequest) -> Any:
+        # One of somebody's own: what it forgot would otherwise come to light far from it.
+        pending = call(request, inner)
+        if not isawaitable(pending):
+            raise TypeError(f"{_shown(middleware)} is no middleware: it must be async def, and return a response")
+        response: Any = await pending
+        if not hasattr(response, "status"):
+            raise TypeError(
+                f"{_shown(middleware)} returned {type(response).__name__} and no response; "
+                "end it with: return await handler(request)"
+            )
+        return response
+
+    return link if type(middleware).__module__.startswith("apiclient.") else guarded
 
 
-async def _send(request: ClientRequest) -> ClientResponse:
-    """Stand at the inner end: count the wire request, time it, and read the body of a buffered call."""
+async def _send(request: ClientRequest, dead: int = 0) -> ClientResponse:
+    """Stand at the inner end: count the wire request, time it, and read the body of a buffered call.
+
+    Args:
+        request: To be sent.
+        dead: Kept connections on which it went out before, and which were dead. They say nothing about the server, and
+            so no policy hears of them.
+    """
     call = joined()
     if call is None or call.transport is None:
         raise RuntimeError("the request left the call that it belongs to; send it from the call's own task")
@@ -281,10 +301,7 @@ async def _send(request: ClientRequest) -> ClientResponse:
         request.response_class = departure
     try:
         if call.body is not None and call.wire > 1 and request.body:
-            await request.update_body(call.body())
-            if isinstance(request.body, MultipartWriter):
-                # A new form has a boundary of its own, and aiohttp leaves the type that is declared already.
-                request.headers[hdrs.CONTENT_TYPE] = request.body.headers[hdrs.CONTENT_TYPE]
+            await _renew(request, call.body())
         response = await call.transport(request)
         if response.status < 200:
             _refuse_switch(request, response)
@@ -300,7 +317,8 @@ async def _send(request: ClientRequest) -> ClientResponse:
         return response
     except BaseException as error:
         failure = error
-        raise
+        if dead == _MOST_DEAD or not may_go_again(error, call, request):
+            raise
     finally:
         spent = call.time() - began
         call.network += spent
@@ -310,6 +328,14 @@ async def _send(request: ClientRequest) -> ClientResponse:
         if call.watchers or call.log.enabled(_DEBUG):
             _announce(call, None if response is None else response.status, failure, spent)
         del failure  # It holds this frame through its traceback.
+    return await _send(request, dead + 1)
+
+
+async def _renew(request: ClientRequest, body: Any) -> None:
+    await request.update_body(body)
+    if isinstance(request.body, MultipartWriter):
+        # A new form has a boundary of its own, and aiohttp leaves the type that is declared already.
+        request.headers[hdrs.CONTENT_TYPE] = request.body.headers[hdrs.CONTENT_TYPE]
 
 
 def _refuse_switch(request: ClientRequest, response: ClientResponse) -> None:
@@ -329,6 +355,11 @@ def _announce(call: Call, status: int | None, failure: BaseException | None, spe
 
 def _refuse_wrong_order(middlewares: tuple[ClientMiddlewareType, ...]) -> None:
     kinds = [type(each) for each in middlewares]
+    if sum(kind is Retry for kind in kinds) > 1:
+        raise ValueError(
+            "Retry is listed twice: four attempts of four are sixteen requests; "
+            "keep one, or pass check=False if it is meant so"
+        )
     for outer, inner, reason in _RULES:
         if outer in kinds and inner in kinds and kinds.index(inner) < kinds.index(outer):
             raise ValueError(

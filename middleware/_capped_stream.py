@@ -1,5 +1,6 @@
 """A response's stream that gives up once too many bytes have come out of it."""
 
+import asyncio
 import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, Self, TypeVar
@@ -87,9 +88,10 @@ class CappedStream:
 
     async def readexactly(self, n: int) -> bytes:
         """Return *n* bytes."""
-        if n > self._left:
-            self._refuse()
-        return self._taken(await self._stream.readexactly(n))
+        try:
+            return self._taken(await self._stream.readexactly(min(n, self._left + 1)))
+        except asyncio.IncompleteReadError as error:
+            raise asyncio.IncompleteReadError(error.partial, n) from None
 
     def read_nowait(self, n: int = -1) -> bytes:
         """Return what is there without waiting."""

@@ -91,7 +91,9 @@ def transport_error(error: BaseException, *, repeatable: bool) -> ApiError | Non
         return error
     if fault.kind is ConnectFailed and fault.permanent:
         return ConnectFailed(
-            f"No secure connection ({reason})", recoverable=False, hint="Check the server's certificate and host name"
+            f"No secure connection ({reason})",
+            recoverable=False,
+            hint="Check the server's certificate and host name, and that it speaks TLS there",
         )
     wording: dict[type[ApiError], str] = {
         ConnectFailed: "No connection could be made",

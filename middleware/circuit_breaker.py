@@ -16,6 +16,7 @@ from apiclient.middleware._keyed import Keyed
 from apiclient.middleware._parsing.retry_after import retry_after
 from apiclient.middleware._pool_wait import in_pool_queue
 from apiclient.middleware._transport import fault_of
+from apiclient.middleware._whole import KeptConnectionLost
 from apiclient.middleware.errors import CircuitOpen
 from apiclient.middleware.hint_store import HintStore
 
@@ -33,7 +34,8 @@ class CircuitBreaker:
     Judges attempts, so list it inside ``Retry``: an open circuit then ends the call at once instead of using up its
     retries. Answers 500, 502, 503, 504 and their like, transport errors that reached the host, and an attempt that took
     most of the time of a call that ran out of it, are failures; other answers are successes. 408, 425, 429, being
-    cancelled by the caller, waiting for the local pool, and what the policies inside refuse are neither.
+    cancelled by the caller, waiting for the local pool, a dead connection of that pool, and what the policies inside
+    refuse are neither.
 
     Args:
         failure_ratio: Share of failed attempts, above 0 and up to 1, that opens the circuit.
@@ -256,7 +258,7 @@ def _reached_out(error: BaseException, call: Call, began: float) -> bool:
         took = call.time() - began - sum(call.waits.values())
         return took >= (call.deadline - call.started) / 2 and not in_pool_queue(error)
     fault = fault_of(error)
-    return fault is not None and not isinstance(error, InvalidURL) and not in_pool_queue(error)
+    return fault is not None and not isinstance(error, InvalidURL | KeptConnectionLost) and not in_pool_queue(error)
 
 
 def _refused(call: Call, breaker: Breaker, now: float) -> CircuitOpen:

@@ -15,6 +15,7 @@ from apiclient.middleware._parsing import media_type as media
 from apiclient.middleware._parsing.media_type import Action, Shape, Verdict
 from apiclient.middleware._parsing.problem import read_problem
 from apiclient.middleware._shape import Body, form_to_json, look
+from apiclient.middleware._whole import WholeResponse
 from apiclient.middleware.errors import ContentTypeMismatch
 
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
@@ -90,8 +91,9 @@ class ContentType:
         call = joined()
         if call is None:
             return await opened(self, request, handler)
-        if request.response_class is ClientResponse:
-            request.response_class = CheckedResponse
+        checked = _CHECKED.get(request.response_class)
+        if checked is not None:
+            request.response_class = checked
         if call.bare and request.headers.get(hdrs.ACCEPT) == "*/*":
             request.headers[hdrs.ACCEPT] = _ACCEPT
         if request.method in _WITH_BODY or request.body:
@@ -187,6 +189,16 @@ class ContentType:
         if not 200 <= response.status < 300 or request.method == "HEAD":
             return False
         return _in(self._json_answers, call.endpoint) or media.demands_json(request.headers.get(hdrs.ACCEPT))
+
+
+class _CheckedWhole(CheckedResponse, WholeResponse):
+    """Both."""
+
+
+_CHECKED: dict[type[ClientResponse] | None, type[CheckedResponse]] = {
+    ClientResponse: CheckedResponse,
+    WholeResponse: _CheckedWhole,
+}
 
 
 class _Correction:

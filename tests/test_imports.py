@@ -53,6 +53,7 @@ SHELLS = frozenset(
         "_timer",
         "_token",
         "_transport",
+        "_whole",
     )
 )
 # Machines outside of `middleware`.

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import cast
 
@@ -134,3 +134,83 @@ async def test_a_circle_ends(peer: Peer) -> None:
     async with ApiClient(peer.url + "/v1") as client:
         with pytest.raises(errors.ApiError, match="circle"):
             [page async for page in client.paginate("/list")]
+
+
+async def test_a_circle_of_pages_long_ago_is_not_remembered(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 14: a list of any length takes the same memory."""
+    monkeypatch.setattr("apiclient.pagination._REMEMBERED", 3)
+
+    async def page(request: web.Request) -> web.StreamResponse:
+        number = int(request.query.get("page", 0))
+        return web.Response(headers={"Link": f'</list?page={(number + 1) % 5}>; rel="next"'})
+
+    peer.handler = page
+    async with ApiClient(peer.url) as client:
+        assert len([page async for page in client.paginate("/list", limit=12)]) == 12
+
+
+@pytest.mark.parametrize("relation", ['rel="next prefetch"', "rel=Next", 'rel="last NEXT"', 'title="a, b"; rel="next"'])
+async def test_a_link_may_have_several_relations_in_any_case(peer: Peer, relation: str) -> None:
+    """RFC 8288 section 3.3: a list must not end before its last page."""
+
+    async def page(request: web.Request) -> web.StreamResponse:
+        return web.Response(headers={} if request.query else {"Link": f"</list?page=2>; {relation}"})
+
+    peer.handler = page
+    async with ApiClient(peer.url) as client:
+        assert len([page async for page in client.paginate("/list")]) == 2
+
+
+@pytest.mark.parametrize("cursor", [None, False, "", [], {}])
+async def test_a_cursor_that_is_none_ends_the_list(peer: Peer, cursor: object) -> None:
+    """As servers say that there is no more."""
+    peer.handler = _cursors(cursor)
+    async with ApiClient(peer.url) as client:
+        assert len([page async for page in client.paginate("/list", following=by_cursor("next", "c"))]) == 1
+
+
+@pytest.mark.parametrize("cursor", [True, ["a"], {"a": 1}])
+async def test_a_cursor_that_cannot_be_sent_is_an_error(peer: Peer, cursor: object) -> None:
+    """The list is not taken to be over, nor asked for with something else."""
+    peer.handler = _cursors(cursor)
+    async with ApiClient(peer.url) as client:
+        with pytest.raises(errors.ApiError, match="cursor at 'next' is neither text nor number"):
+            [page async for page in client.paginate("/list", following=by_cursor("next", "c"))]
+    assert peer.count == 1
+
+
+async def test_a_number_is_a_cursor(peer: Peer) -> None:
+    """Zero as well."""
+    peer.handler = _cursors(0, last="0")
+    async with ApiClient(peer.url) as client:
+        assert len([page async for page in client.paginate("/list", following=by_cursor("next", "c"))]) == 2
+
+
+def _cursors(cursor: object, *, last: str = "") -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def page(request: web.Request) -> web.StreamResponse:
+        over = bool(last) and request.query.get("c") == last
+        return web.json_response({"next": None if over else cursor})
+
+    return page
+
+
+async def test_after_the_last_page_wanted_no_next_one_is_looked_for(peer: Peer) -> None:
+    """With a limit, what that page says of the next does not matter."""
+    peer.answers(200, body=b"no JSON")
+    async with ApiClient(peer.url) as client:
+        assert len([page async for page in client.paginate("/list", following=by_page(), limit=1)]) == 1
+
+
+async def test_all_pages_of_a_list_have_one_endpoint(peer: Peer) -> None:
+    """Law 7: its template is in the first page's path only, and its quota is that of all pages."""
+
+    async def page(request: web.Request) -> web.StreamResponse:
+        return web.Response(headers={} if request.query else {"Link": '</v1/staff/a7/days?page=2>; rel="next"'})
+
+    peer.handler = page
+    async with ApiClient(peer.url + "/v1") as client:
+        for name in ("a7", "b8"):
+            pages = client.paginate("/staff/{name}/days", path_params={"name": name})
+            assert len([page async for page in pages]) == 2
+        # The second list goes on at another path, of which nobody gave the template.
+        assert [each.endpoint for each in client.stats().endpoints] == ["GET /staff/a7/days", "GET /staff/{name}/days"]

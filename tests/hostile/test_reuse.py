@@ -2,11 +2,14 @@
 
 import asyncio
 import io
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from apiclient import ApiClient, errors
+from apiclient import ApiClient, default_pipeline, errors
+from apiclient.middleware import RateLimit
 from tests.hostile.rows import ASK, OK, TIMEOUT, says, sized
 from tests.integration.scripted import Close, HalfClose, Head, Pause, Reset, Scripted, Send, Serve, Some, Stall, Step
 
@@ -31,7 +34,7 @@ def paths(server: Scripted) -> list[bytes]:
 @pytest.mark.parametrize("idle", [0.0, 1.0])
 @pytest.mark.parametrize("end", ENDS)
 async def test_a_get_on_a_dying_connection_is_made_again(end: str, idle: float) -> None:
-    """It arrives exactly once whole, and the attempt that met the dead connection is counted with it."""
+    """It arrives exactly once whole, and no policy hears of the dead connection: that says nothing of the server."""
     async with Scripted((*ONCE, *ENDS[end])) as server, ApiClient(server.url, connections=1) as client:
         await client.get("/first")
         await asyncio.sleep(idle)
@@ -39,7 +42,10 @@ async def test_a_get_on_a_dying_connection_is_made_again(end: str, idle: float) 
         assert await (await pending).text() == "fine"
         assert paths(server) == [b"/first", b"/second"]
         assert pending.call is not None
-        assert pending.call.attempts - 1 == len(pending.call.trail) <= 1
+        # A 408 that comes after the request is an answer to it.
+        answered = end == "408 and closed" and not idle
+        assert pending.call.attempts <= 2
+        assert len(pending.call.trail) == answered
 
 
 @pytest.mark.parametrize("idle", [0.0, 1.0])
@@ -63,20 +69,118 @@ async def post(client: ApiClient) -> int:
     return (await client.post("/second", json={})).status
 
 
-MANY = pytest.mark.xfail(
-    strict=True, reason="each attempt takes the next dead connection of the pool; aiohttp keeps them all"
-)
+# What happens to a kept connection when the next request comes.
+DEATHS: dict[str, tuple[Step, ...]] = {
+    "closed": (Some(1), Close()),
+    "reset": (Some(1), Reset()),
+    "closed once read": (Head(), Close()),
+}
 
 
-@pytest.mark.parametrize("kept", [3, pytest.param(5, marks=MANY)])
-async def test_kept_connections_that_are_all_dead(kept: int) -> None:
-    """As after a deployment: a call goes through, however many dead connections the pool holds."""
-    script = (*ASK, Pause(0.1), *ONCE[2:], Some(1), Close())
-    async with Scripted(*[script] * kept) as server, ApiClient(server.url, connections=kept) as client:
-        await asyncio.gather(*(fetch(client) for _ in range(kept)))
-        assert server.connections == kept
-        assert await fetch(client) == "fine"
-        assert len(server.requests) == kept + 1
+@pytest.mark.parametrize("death", DEATHS)
+@pytest.mark.parametrize("kept", [1, 5, 40])
+async def test_kept_connections_that_are_all_dead(kept: int, death: str) -> None:
+    """As after a deployment: the call goes through at once, however many dead connections the pool holds."""
+    async with kept_alive(kept, *DEATHS[death]) as (server, client):
+        pending = client.get("/x")
+        assert await (await pending).text() == "fine"
+        assert server.connections == kept + 1
+        assert pending.call is not None
+        assert pending.call.attempts == kept + 1
+        assert pending.call.trail == ()
+
+
+async def test_dead_connections_open_no_circuit_and_cost_no_retries() -> None:
+    """Forty would open a circuit that counts them, and take what retries the origin has left."""
+    async with kept_alive(40, Some(1), Close()) as (_, client):
+        (before,) = client.stats().origins
+        await fetch(client)
+        (after,) = client.stats().origins
+        assert after.breaker == "closed"
+        assert after.retries_left is not None
+        assert before.retries_left is not None
+        assert after.retries_left >= before.retries_left
+
+
+async def test_a_put_with_its_body_in_memory_goes_out_again() -> None:
+    """It may be carried out twice, and its body is there."""
+    async with kept_alive(5, Head(), Close()) as (server, client):
+        pending = client.put("/x", json={"a": 1})
+        assert await (await pending).text() == "fine"
+        assert server.connections == 6
+        assert pending.call is not None
+        assert pending.call.trail == ()
+
+
+async def test_a_put_that_reads_a_file_is_left_to_retry() -> None:
+    """A read of it may still be under way in a thread: it is sent again after a pause."""
+    async with kept_alive(1, Head(), Close()) as (_, client):
+        pending = client.put("/x", data=io.BytesIO(b"abc"))
+        assert (await pending).status == 200
+        assert pending.call is not None
+        assert len(pending.call.trail) == 1
+
+
+async def test_a_pool_of_very_many_dead_connections_is_an_attempt_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is a bound, beyond which policies hear of them."""
+    monkeypatch.setattr("apiclient.pipeline._MOST_DEAD", 2)
+    async with kept_alive(5, Some(1), Close()) as (server, client):
+        pending = client.get("/x")
+        assert await (await pending).text() == "fine"
+        assert server.connections == 6
+        assert pending.call is not None
+        assert len(pending.call.trail) == 1
+
+
+async def test_a_post_with_a_key_goes_out_again() -> None:
+    """The same key each time."""
+    async with kept_alive(3, Head(), Close()) as (server, client):
+        await client.post("/x", json={}, idempotency_key="k-1")
+        sent = [head for head in server.requests if head.startswith(b"POST")]
+        assert len(sent) == 4
+        assert all(b"Idempotency-Key: k-1" in head for head in sent)
+
+
+async def test_a_post_without_a_key_does_not_go_out_again() -> None:
+    """Nobody knows whether the connection died before it was carried out."""
+    async with kept_alive(3, Head(), Close()) as (server, client):
+        with pytest.raises(errors.OutcomeUnknown):
+            await client.post("/x", json={})
+        assert len([head for head in server.requests if head.startswith(b"POST")]) == 1
+
+
+async def test_a_server_that_reads_and_closes_is_asked_as_often_as_ever_on_new_connections() -> None:
+    """Each kept connection takes one request more; then attempts are counted, and there are four."""
+    async with kept_alive(3, Head(), Close()) as (server, client):
+        server.otherwise = (Head(), Close())
+        with pytest.raises(errors.ConnectionLost) as caught:
+            await fetch(client)
+        assert len(caught.value.trail) == 4
+        assert caught.value.attempts == server.connections == 3 + 4
+
+
+async def test_the_beginning_of_an_answer_makes_it_an_attempt() -> None:
+    """The server was there: what broke off on a kept connection is a failure like any other."""
+    async with kept_alive(1, Head(), Send(b"HTTP/1.1 20"), Close()) as (_, client):
+        pending = client.get("/x")
+        assert (await pending).status == 200
+        assert pending.call is not None
+        assert len(pending.call.trail) == 1
+
+
+@asynccontextmanager
+async def kept_alive(number: int, *death: Step) -> AsyncIterator[tuple[Scripted, ApiClient]]:
+    """A client with *number* connections that have served once, and end so with the next request."""
+    script = (*ASK, Pause(0.1), *ONCE[2:], *death)
+    # A quota yet to be learned would let only some of them go at once.
+    unlimited = default_pipeline().without(RateLimit)
+    async with (
+        Scripted(*[script] * number) as server,
+        ApiClient(server.url, connections=number, pipeline=unlimited) as client,
+    ):
+        await asyncio.gather(*(fetch(client) for _ in range(number)))
+        assert server.connections == len(server.requests) == number
+        yield server, client
 
 
 async def fetch(client: ApiClient) -> str:
@@ -147,12 +251,7 @@ async def test_redirects_without_end() -> None:
         assert (await client.get("/after")).status == 200
 
 
-POISON = pytest.mark.xfail(
-    strict=True, reason="aiohttp 3.14 takes an answer that came unasked for that of the next request"
-)
-
-
-@pytest.mark.parametrize("extra", [pytest.param(sized(b"poison"), marks=POISON), b"garbage", OK])
+@pytest.mark.parametrize("extra", [sized(b"poison"), b"garbage", OK])
 async def test_what_arrives_between_two_requests_answers_none(extra: bytes) -> None:
     """A kept connection on which bytes arrived unasked is not used again."""
     async with (
@@ -163,6 +262,19 @@ async def test_what_arrives_between_two_requests_answers_none(extra: bytes) -> N
         await asyncio.sleep(1)
         async with asyncio.timeout(5):
             assert await (await client.get("/second")).text() == "fine"
+
+
+async def test_a_post_on_a_connection_that_is_out_of_step_takes_no_answer() -> None:
+    """What came unasked is not its own, and it is not sent again: it may be carried out all the same."""
+    async with (
+        Scripted((*ONCE, Pause(0.01), Send(sized(b"poison")), Serve())) as server,
+        ApiClient(server.url, connections=1) as client,
+    ):
+        await client.get("/first")
+        await asyncio.sleep(1)
+        with pytest.raises(errors.OutcomeUnknown):
+            await post(client)
+        assert await fetch(client) == "fine"
 
 
 @pytest.mark.parametrize("head", [OK + b"Content-Length: 4\r\n\r\n", OK + b"Transfer-Encoding: chunked\r\n\r\n"])

@@ -172,10 +172,11 @@ async def test_each_wire_request_is_an_attempt(peer: Peer) -> None:
         with pytest.raises(errors.TransportError):
             await client.get("/a")
     attempts = log.of("http.attempt")
-    assert len(attempts) == peer.count == 4
-    assert [each["attempt"] for each in attempts] == [1, 2, 3, 4]
+    assert len(attempts) == peer.count == 5
+    assert [each["attempt"] for each in attempts] == [1, 2, 3, 4, 5]
     assert (attempts[0]["status"], attempts[0]["error_type"]) == (503, None)
-    assert (attempts[1]["status"], attempts[1]["error_type"]) == (None, "ServerDisconnectedError")
+    assert (attempts[1]["status"], attempts[1]["error_type"]) == (None, "KeptConnectionLost")
+    assert (attempts[2]["status"], attempts[2]["error_type"]) == (None, "ServerDisconnectedError")
     assert all(each["duration_s"] > 0 for each in attempts)
     assert len({each["call_id"] for each in (*attempts, *log.of("http.call"))}) == 1
 

@@ -11,6 +11,7 @@ import pytest
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, web
 from yarl import URL
 
+from apiclient import ApiClient, Pipeline
 from apiclient.middleware import errors
 from apiclient.middleware._breaker import State
 from apiclient.middleware._call import joined
@@ -19,6 +20,7 @@ from apiclient.middleware.circuit_breaker import CircuitBreaker
 from apiclient.middleware.deadline import Deadline
 from apiclient.middleware.retry import Retry
 from tests.conftest import Peer
+from tests.integration.scripted import FINE, Close, Head, Scripted, Step
 
 pytestmark = pytest.mark.looptime
 
@@ -118,6 +120,21 @@ async def test_what_happened_on_this_side_never_opens_it(peer: Peer, error: Exce
             with pytest.raises(type(error)):
                 await client.get(peer.url)
     assert subject.state(peer.url) is State.CLOSED
+
+
+async def test_dead_connections_of_the_pool_never_open_it() -> None:
+    """A POST that met one is not sent again; the server has said nothing, though."""
+    subject = breaker()
+    kept: tuple[Step, ...] = (*FINE, Head(), Close())
+    async with (
+        Scripted(otherwise=kept) as server,
+        ApiClient(server.url, pipeline=Pipeline([Retry(), subject])) as client,
+    ):
+        for _ in range(10):
+            await client.get("/x")
+            with pytest.raises(errors.OutcomeUnknown):
+                await client.post("/x", json={})
+        assert subject.state(server.url) is State.CLOSED
 
 
 async def test_connections_refused_open_it(unused_tcp_port: int) -> None:

@@ -4,11 +4,13 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from apiclient import ApiClient
 from apiclient.credentials import ApiKey, StaticToken
 from apiclient.middleware.errors import Forbidden, RedirectRefused
 from apiclient.redirects import Redirects
+from tests.conftest import Peer
 from tests.security.conftest import CANARY, Origin
 
 ALL = [301, 302, 303, 307, 308]
@@ -101,6 +103,35 @@ async def test_a_post_becomes_a_get_without_body_on_its_way_out(good: Origin, ev
     assert evil.requests[0].body == b""
     assert evil.requests[0].all("content-type") == []
     assert CANARY.encode() not in bytes(evil.received)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"headers": {"Content-Type": "application/xml", "Content-Language": "en", "X-Mine": "1"}},
+        {"chunked": True},
+        {"compress": "gzip"},
+        {"expect100": True},
+    ],
+)
+async def test_a_post_that_becomes_a_get_says_nothing_of_a_body(
+    peer: Peer, status: int, options: dict[str, Any]
+) -> None:
+    """S1: what was said of the body goes with it; ``chunked`` would put bytes on the wire that belong to no request."""
+    names: list[set[str]] = []
+
+    async def page(request: web.Request) -> web.StreamResponse:
+        names.append({name.lower() for name in request.headers})
+        return (
+            web.Response() if request.path == "/there" else web.Response(status=status, headers={"Location": "/there"})
+        )
+
+    peer.handler = page
+    async with ApiClient(peer.url) as client:
+        assert (await client.post("/a", data=b"<a/>", **options)).method == "GET"
+    assert names[1] - {"x-mine"} == {"host", "accept", "accept-encoding", "user-agent"}
+    assert ("x-mine" in names[1]) == ("headers" in options)
 
 
 async def test_another_origin_cannot_send_the_client_home(good: Origin, evil: Origin) -> None:
