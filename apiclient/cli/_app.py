@@ -13,7 +13,7 @@ from apiclient._drawn import drawn
 from apiclient._refused import Refused, reason_of
 from apiclient.cli._clients import client_of, named_client
 from apiclient.cli._outbox import app as outbox
-from apiclient.cli._record import Record, recorded
+from apiclient.cli._record import Record, Replay, on_cassette
 from apiclient.cli._share import share_of
 from apiclient.cli._simulate import simulate
 from apiclient.cli._trace import trace
@@ -127,13 +127,14 @@ def doctor(
     base_url: Annotated[str | None, typer.Option(help="Of the API; else APICLIENT_BASE_URL.")] = None,
     path: Annotated[str, typer.Option(help="What to GET, relative to the base URL: something harmless.")] = "",
     record: Record = None,
+    replay: Replay = None,
 ) -> int:
     """Check this installation, and the way to an API: name, connection, certificate, token, clock, one call."""
     from apiclient.cli._doctor import consult  # noqa: PLC0415
 
     named = client is not None or base_url is not None or bool(os.environ.get("APICLIENT_BASE_URL"))
-    with recorded(record):
-        return consult(client_of(client, base_url) if named else None, path)
+    with on_cassette(record, replay):
+        return consult(client_of(client, base_url) if named else None, path, replayed=replay is not None)
 
 
 @app.command()
@@ -180,6 +181,7 @@ def batch(
     canary: Annotated[bool, typer.Option(help="Send the first request alone.")] = True,
     grace: Annotated[float, typer.Option(min=0, help="Seconds for calls under way after Ctrl-C.")] = 25.0,
     record: Record = None,
+    replay: Replay = None,
 ) -> int:
     """Make the request of each line, and write a result for each: resumable, as fast as the quotas allow.
 
@@ -194,6 +196,10 @@ def batch(
 
     if queue is None and (load or forget):
         raise Refused(f"{'--load' if load else '--forget'} needs --queue URL; see apiclient batch --help")
+    if queue is not None and replay is not None:
+        raise Refused(
+            "--replay sends nothing, and --queue would have its lines done for everybody; leave one of them out"
+        )
     if queue is not None and (load or forget):
         from apiclient.cli._queue import forget_lines, load_lines  # noqa: PLC0415
 
@@ -236,7 +242,7 @@ def batch(
 
         lines = queue_of(queue, source, chosen.base_url, quiet=quiet)
         options = replace(options, source=f"queue {lines.store.name}")
-    with recorded(record):
+    with on_cassette(record, replay):
         return run_job(
             chosen,
             options,

@@ -20,21 +20,21 @@ _EXTRAS = (("cli", "typer"), ("cli", "rich"), ("redis", "redis"), ("otel", "open
 _LEAST_AIOHTTP = (3, 14, 4)
 
 
-def consult(client: "ApiClient | None", path: str) -> int:
+def consult(client: "ApiClient | None", path: str, *, replayed: bool = False) -> int:
     """Print what there is to say about this installation and the way to *client*'s API; return the exit code."""
     sound = True
     for finding in diagnose():
         sound = _print(finding) and sound
     if client is not None:
-        sound = asyncio.run(_examined(client, path)) and sound
+        sound = asyncio.run(_examined(client, path, replayed=replayed)) and sound
     return 0 if sound else 1
 
 
-async def _examined(client: "ApiClient", path: str) -> bool:
+async def _examined(client: "ApiClient", path: str, *, replayed: bool) -> bool:
     from apiclient.cli._checks import examine  # noqa: PLC0415 - where this installation is broken, it may not load
 
     sound = True
-    async for finding in examine(client, path):
+    async for finding in examine(client, path, replayed=replayed):
         sound = _print(finding) and sound
     return sound
 

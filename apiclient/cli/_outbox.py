@@ -15,7 +15,8 @@ import typer
 
 from apiclient._refused import Refused
 from apiclient.cli._clients import client_of, named_client
-from apiclient.cli._record import Record, recorded
+from apiclient.cli._record import Record, Replay, copied, on_cassette
+from apiclient.client import ApiClient
 from apiclient.middleware.errors import OutboxError
 from apiclient.outbox import Outbox
 from apiclient.stores import Entry
@@ -114,49 +115,59 @@ def drain(
     base_url: Annotated[str | None, typer.Option(help="With --file, in place of --client.")] = None,
     as_json: AsJson = False,
     record: Record = None,
+    replay: Replay = None,
     file: File = None,
     client: Client = None,
 ) -> int:
     """Deliver what is pending. SIGTERM and Ctrl-C end it in good order: what is under way is finished."""
     if follow and (once or timeout is not None):
         raise Refused("outbox drain: --follow excludes --once and --timeout")
-    if client is None:
-        made = client_of(None, base_url, outbox=Outbox(_path(file)))
-    elif file is not None or base_url is not None:
-        raise Refused("outbox drain: --client has an outbox and a base URL of its own; leave out --file and --base-url")
-    else:
-        made = named_client(client)
-    outbox = made.outbox
-    if outbox is None:
-        raise Refused(f"--client {client}: it has no outbox")
-
-    async def run() -> tuple[int, int, int]:
-        loop = asyncio.get_running_loop()
-        stopping = asyncio.Event()
-
-        def stop() -> None:
-            stopping.set()
-            outbox.stop()
-
-        with contextlib.suppress(NotImplementedError):
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, stop)
-        async with made:
-            if not follow:
-                return await outbox.drain(once=once, timeout=timeout)
-            before = await outbox.stats()
-            async with outbox.running():
-                await stopping.wait()
-            after = await outbox.stats()
-            return after.delivered - before.delivered, after.dead - before.dead, after.pending
-
-    with recorded(record):
-        delivered, dead, left = _run(run())
+    if replay is not None and (client is not None or follow):
+        raise Refused("outbox drain: --replay delivers once, from a copy of --file; leave out --client and --follow")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(on_cassette(record, replay))
+        if client is None:
+            path = _path(file) if replay is None else stack.enter_context(copied(_path(file, existing=True)))
+            made = client_of(None, base_url, outbox=Outbox(path))
+        elif file is not None or base_url is not None:
+            raise Refused(
+                "outbox drain: --client has an outbox and a base URL of its own; leave out --file and --base-url"
+            )
+        else:
+            made = named_client(client)
+        if made.outbox is None:
+            raise Refused(f"--client {client}: it has no outbox")
+        delivered, dead, left = _run(
+            _drained(made, made.outbox, once=once or replay is not None, follow=follow, within=timeout)
+        )
     if as_json:
         _lines([{"delivered": delivered, "dead": dead, "left": left}])
     else:
         sys.stdout.write(f"{delivered} delivered, {dead} dead, {left} left\n")
     return 1 if dead else 0
+
+
+async def _drained(
+    client: ApiClient, outbox: Outbox, *, once: bool, follow: bool, within: float | None
+) -> tuple[int, int, int]:
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+
+    def stop() -> None:
+        stopping.set()
+        outbox.stop()
+
+    with contextlib.suppress(NotImplementedError):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop)
+    async with client:
+        if not follow:
+            return await outbox.drain(once=once, timeout=within)
+        before = await outbox.stats()
+        async with outbox.running():
+            await stopping.wait()
+        after = await outbox.stats()
+        return after.delivered - before.delivered, after.dead - before.dead, after.pending
 
 
 @app.command()

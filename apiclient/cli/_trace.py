@@ -10,7 +10,7 @@ import typer
 from apiclient._refused import Refused
 from apiclient._wire import Tracing, Wire
 from apiclient.cli._clients import client_of
-from apiclient.cli._record import Record, recorded
+from apiclient.cli._record import Record, Replay, on_cassette
 from apiclient.client import ApiClient
 from apiclient.middleware.errors import ApiError
 from apiclient.pipeline import Pipeline
@@ -28,6 +28,7 @@ def trace(
     timeout: Annotated[float | None, typer.Option(help="Seconds of the whole call.")] = None,
     headers: Annotated[bool, typer.Option(help="Show the headers of each exchange, secrets hidden.")] = True,
     record: Record = None,
+    replay: Replay = None,
 ) -> int:
     """Make one call and draw its life: waits, attempts, events, headers. Exit code 1 where it fails."""
     options: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
@@ -36,7 +37,7 @@ def trace(
             options["json"] = _json.loads(json)
         except ValueError as error:
             raise Refused(f"--json is no JSON: {error}") from error
-    with recorded(record):
+    with on_cassette(record, replay):
         ok, lines = asyncio.run(traced(client_of(client, base_url), method, path, show_headers=headers, **options))
     sys.stdout.write("\n".join(lines) + "\n")
     return 0 if ok else 1

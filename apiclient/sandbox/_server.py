@@ -169,12 +169,17 @@ class Sandbox:
         await runner.setup()
         try:
             await web.TCPSite(runner, self._host, self._port).start()
-        except OSError as error:
+        except BaseException as error:
             await runner.cleanup()
-            reason = error.strerror
-            if error.errno is not None and not isinstance(error, socket.gaierror):
-                reason = os.strerror(error.errno)
-            raise OSError(error.errno, f"cannot listen on {self._host} port {self._port}: {reason}") from error
+            if not isinstance(error, OSError | UnicodeError):
+                raise
+            # What cannot be a host's name fails to be written as one.
+            number, reason = (
+                (error.errno, error.strerror) if isinstance(error, OSError) else (None, "no name of a host")
+            )
+            if number is not None and not isinstance(error, socket.gaierror):
+                reason = os.strerror(number)
+            raise OSError(number, f"cannot listen on {self._host} port {self._port}: {reason}") from error
         self._port = runner.addresses[0][1]
         self._runner = runner
 

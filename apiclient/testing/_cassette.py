@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -18,15 +19,14 @@ from apiclient.middleware._call import joined
 from apiclient.middleware._severed import check, watch
 from apiclient.testing._cassette_file import AGAIN, CassetteError, read_cassette, write_cassette
 from apiclient.testing._end import answered_by, spoiled_by
-from apiclient.testing._interaction import Interaction, listed, nearest
+from apiclient.testing._interaction import Interaction, content_type, listed, nearest
 from apiclient.testing._mock_transport import UnmatchedRequest
 from apiclient.testing._mode import Testing, set_testing
 from apiclient.testing._received import counted
-from apiclient.testing._redaction import FORM, Redaction, restored
+from apiclient.testing._redaction import FORM, LARGEST, Redaction, restored
 from apiclient.testing._response import build, stream, uploaded
 
 Mode = Literal["replay", "once", "record"]
-LARGEST = 64 * 1024 * 1024
 # The narrower first.
 _FAILURES: tuple[type[BaseException], ...] = (
     aiohttp.ClientConnectorError,
@@ -36,6 +36,7 @@ _FAILURES: tuple[type[BaseException], ...] = (
     aiohttp.ServerTimeoutError,
     aiohttp.ClientOSError,
     aiohttp.ClientPayloadError,
+    aiohttp.ClientResponseError,
     aiohttp.ClientConnectionError,
     TimeoutError,
     asyncio.CancelledError,
@@ -96,7 +97,7 @@ class Cassette:
         self._redaction = Redaction(redact, headers)
         self._interactions = [] if self.recording else read_cassette(self.path)
         self._used: set[int] = set()
-        # Where a part of the path is hidden, it may be any.
+        # Those not used yet. Where a part of the path is hidden, it may be any.
         self._hidden = [number for number, each in enumerate(self._interactions) if HIDDEN in each.path]
         self._places: dict[tuple[str, str], list[int]] = {}
         for number, each in enumerate(self._interactions):
@@ -142,9 +143,7 @@ class Cassette:
             OSError: It cannot be written; what was there is still there.
         """
         if self.recording:
-            # A secret may have become known after it had been seen.
-            kept = (self._redaction.everywhere(each.to_json()) for each in self._interactions if each.ended)
-            write_cassette(self.path, kept)
+            write_cassette(self.path, [self._cleaned(each).to_json() for each in self._interactions if each.ended])
 
     def assert_all_used(self) -> None:
         """Fail if something recorded has not been asked for; never while recording.
@@ -179,6 +178,20 @@ class Cassette:
             body=redaction.body(body, kind, grant=_is_grant(request, body)),
         )
 
+    def _cleaned(self, each: Interaction) -> Interaction:
+        """Return *each* without what has become known for a secret since it was seen."""
+        known = self._redaction
+        return replace(
+            each,
+            path=known.text(each.path),
+            query=known.query(each.query),
+            headers=known.sent(each.headers),
+            body=known.body(restored(each.body), content_type(each.headers)),
+            reason=None if each.reason is None else known.text(each.reason),
+            received=known.received(each.received),
+            answer=known.body(restored(each.answer), content_type(each.received)),
+        )
+
     async def _kept(
         self,
         interaction: Interaction,
@@ -187,7 +200,6 @@ class Cassette:
         response: ClientResponse,
     ) -> ClientResponse:
         if response.status < 200:
-            self._interactions.remove(interaction)
             return response
         try:
             body, broken = await _whole(response)
@@ -224,17 +236,25 @@ class Cassette:
         )
 
     def _found(self, live: Interaction) -> Interaction:
-        near = sorted(self._places.get((live.method, live.path), []) + self._hidden)
-        fitting = [number for number in near if not any(self._interactions[number].differences(live))]
-        left = [number for number in fitting if number not in self._used]
-        if not left:
-            raise UnmatchedRequest(self._unmatched(live, used=len(fitting)))
-        number = next((each for each in left if self._interactions[each].origin == live.origin), left[0])
+        here = self._places.get((live.method, live.path), [])
+        near = sorted([*here, *self._hidden])
+        fitting = (
+            number
+            for same in (True, False)
+            for number in near
+            if (self._interactions[number].origin == live.origin) is same
+            and not any(self._interactions[number].differences(live))
+        )
+        number = next(fitting, None)
+        if number is None:
+            raise UnmatchedRequest(self._unmatched(live))
+        (here if number in here else self._hidden).remove(number)
         self._used.add(number)
         return self._interactions[number]
 
-    def _unmatched(self, live: Interaction, *, used: int) -> str:
+    def _unmatched(self, live: Interaction) -> str:
         message = f"Nothing in {self.path} answers {live.line}"
+        used = sum(not any(each.differences(live)) for each in self._interactions)
         near = nearest(self._interactions, live)
         if used:
             message += f": it was recorded {counted(used, 'time')}, and was asked for once more."
@@ -291,7 +311,7 @@ async def _whole(response: ClientResponse) -> tuple[bytes, aiohttp.ClientError |
 def _is_grant(request: ClientRequest, body: bytes) -> bool:
     """Return whether this asks for a token (RFC 6749 section 4)."""
     kind = request.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
-    return kind == FORM and b"grant_type=" in body
+    return kind in {FORM, "application/json"} and b"grant_type" in body
 
 
 async def _failure(found: Interaction, request: ClientRequest) -> BaseException:
@@ -301,6 +321,8 @@ async def _failure(found: Interaction, request: ClientRequest) -> BaseException:
         await asyncio.get_running_loop().create_future()
     if kind is aiohttp.ClientConnectorError:
         return aiohttp.ClientConnectorError(request.connection_key, OSError(found.errno, os.strerror(found.errno or 0)))
+    if kind is aiohttp.ClientResponseError:
+        return aiohttp.ClientResponseError(request.request_info, (), status=400, message="as recorded")
     if kind is aiohttp.ClientOSError:
         return aiohttp.ClientOSError(found.errno, os.strerror(found.errno or 0))
     return kind(f"{found.failure}, as recorded")

@@ -1,7 +1,8 @@
 """Where a ``Pipeline`` ends: it counts wire requests there, times them, and reads the body of a buffered call."""
 
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from typing import Any
 
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
@@ -26,7 +27,8 @@ async def answered_by(sender: Sender, request: ClientRequest, handler: ClientHan
     if call is None:
         return await sender(request)
     if is_end(handler):
-        return await _around(call, sender, request, handler)
+        with _sending(call, lambda _: sender):
+            return await handler(request)
     if call.transport is None:
         call.wire += 1
     return await sender(request)
@@ -38,21 +40,44 @@ async def spoiled_by(
     handler: ClientHandlerType,
 ) -> ClientResponse:
     """Let *spoil* have the response of *handler* before anyone reads its body."""
-    call = _call() if is_end(handler) else None
-    beyond: Sender = handler if call is None else call.transport
+    call = _call()
+    if call is None or call.transport is None:
+        return await spoil(request, await handler(request))
+    spoiled = _Spoiled(spoil)
+    with _sending(call, spoiled.on):
+        response = await handler(request)
+    # Outside of a pipeline, or where what stands further in answers by itself, its end has nothing to do with it.
+    return response if spoiled.used else await spoil(request, response)
 
-    async def sender(request: ClientRequest) -> ClientResponse:
-        return await spoil(request, await beyond(request))
 
-    return await (sender(request) if call is None else _around(call, sender, request, handler))
+class _Spoiled:
+    """What stands in for the network, and has each of its responses spoiled."""
+
+    def __init__(self, spoil: Callable[[ClientRequest, ClientResponse], Awaitable[ClientResponse]]) -> None:
+        self._spoil = spoil
+        self.beyond: Any = None
+        self.used = False
+
+    def on(self, beyond: Sender) -> "_Spoiled":
+        self.beyond = beyond
+        return self
+
+    async def __call__(self, request: ClientRequest) -> ClientResponse:
+        self.used = True
+        return await self._spoil(request, await self.beyond(request))
 
 
-async def _around(call: Any, sender: Sender, request: ClientRequest, end: ClientHandlerType) -> ClientResponse:
-    outer, call.transport = call.transport, sender
+@contextmanager
+def _sending(call: Any, instead: Callable[[Sender], Sender]) -> Generator[None]:
+    """Put *instead* of what sends for *call*, inside of what spoils its responses already."""
+    holder, name = call, "transport"
+    while isinstance(sender := getattr(holder, name), _Spoiled):
+        holder, name = sender, "beyond"
+    setattr(holder, name, instead(sender))
     try:
-        return await end(request)
+        yield
     finally:
-        call.transport = outer
+        setattr(holder, name, sender)
 
 
 def _call() -> Any:

@@ -8,12 +8,14 @@ from typing import Any, Self
 from urllib.parse import parse_qsl
 
 from apiclient.middleware._body_shown import HIDDEN
-from apiclient.testing._redaction import FORM, Stored, restored
+from apiclient.testing._redaction import FORM, Stored, boundary_of, restored, unpacked
 
 Pairs = list[tuple[str, str]]
 _SHOWN = 80
 _MOST = 8
 _ABSENT: Any = object()
+# Each request draws a boundary of its own.
+_BOUNDARY = b"--cassette-boundary"
 
 
 @dataclass(slots=True)
@@ -136,8 +138,13 @@ class Interaction:
     def value(self) -> Any:
         """What the request's body says: a JSON value, the fields of a form, or text."""
         if self._value is _ABSENT:
-            self._value = _comparable(self.body, self.headers)
+            self._value = _comparable(self.body, content_type(self.headers) or "")
         return self._value
+
+
+def content_type(headers: Pairs) -> str | None:
+    """Return the ``Content-Type`` among *headers*, or None."""
+    return next((value for name, value in headers if name.lower() == "content-type"), None)
 
 
 class _Form(Pairs):
@@ -187,16 +194,18 @@ def _paired(recorded: list[str], live: list[str]) -> bool:
     return True
 
 
-def _comparable(body: Stored, headers: Pairs) -> Any:
-    text = restored(body)
-    kind = next((value for name, value in headers if name.lower() == "content-type"), "")
-    if kind.partition(";")[0].strip().lower() == FORM:
+def _comparable(body: Stored, kind: str) -> Any:
+    text = unpacked(restored(body))
+    media_type = kind.partition(";")[0].strip().lower()
+    if media_type == FORM:
         return _Form(parse_qsl(text.decode("utf-8", "replace"), keep_blank_values=True))
     if text[:1] in {b"{", b"["}:
         try:
             return json.loads(text.decode(errors="surrogatepass"))
         except (ValueError, RecursionError):
             pass
+    if media_type.startswith("multipart/") and (boundary := boundary_of(kind)) is not None:
+        text = text.replace(boundary, _BOUNDARY)
     return text.decode("utf-8" if body is None or "base64" not in body else "latin-1", "replace")
 
 

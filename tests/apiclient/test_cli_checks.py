@@ -55,6 +55,13 @@ async def test_a_name_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> No
     assert "spelling" in finding.remedy
 
 
+async def test_a_name_that_cannot_be() -> None:
+    """What no name server would be asked is said as plainly."""
+    (finding,) = await found(ApiClient("http://a..b"))
+    assert finding.text.startswith("a..b has no address (")
+    assert "spelling" in finding.remedy
+
+
 async def test_a_server_without_tls(peer: Peer) -> None:
     """Https to a plain server says so, and stops."""
     findings = await found(ApiClient(peer.url.replace("http:", "https:")))

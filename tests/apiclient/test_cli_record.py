@@ -72,6 +72,23 @@ async def test_a_trace_is_recorded(peer: Peer, tmp_path: Path, monkeypatch: pyte
     assert peer.count == 2
 
 
+async def test_what_is_recorded_can_be_replayed(peer: Peer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the same command: it says as much, sends nothing, and leaves the file as it is."""
+    peer.answers(503, 200)
+    path = tmp_path / "a.json"
+    command = ["trace", "GET", "/x", "--base-url", peer.url]
+    assert await asyncio.to_thread(run, [*command, "--record", str(path)]) == 0
+    recorded, before = capsys.readouterr().out.splitlines(), path.read_bytes()
+    assert await asyncio.to_thread(run, [*command, "--replay", str(path)]) == 0
+    replayed = capsys.readouterr().out.splitlines()
+    marks = ("  >", "  <")
+    assert [line for line in replayed if line.startswith(marks)] == [
+        line for line in recorded if line.startswith(marks)
+    ]
+    assert path.read_bytes() == before
+    assert peer.count == 2
+
+
 def test_a_file_that_cannot_be_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Said before anything is sent."""
     path = tmp_path / "nowhere" / "a.json"

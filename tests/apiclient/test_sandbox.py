@@ -574,3 +574,9 @@ async def test_a_port_in_use_is_one_clear_line() -> None:
             await second.start()
         assert "\n" not in str(caught.value)
         await second.stop()
+
+
+async def test_a_host_that_cannot_be_is_one_clear_line() -> None:
+    """As a port that somebody has; nothing of the attempt stays open."""
+    with pytest.raises(OSError, match=r"cannot listen on a\.\.b port 0: no name of a host"):
+        await Sandbox(host="a..b").start()

@@ -20,7 +20,7 @@ async def lifespan(app: web.Application) -> AsyncIterator[None]:
         client_id=os.environ["APICLIENT_CLIENT_ID"],
         client_secret=os.environ["APICLIENT_CLIENT_SECRET"],
     )
-    outbox = Outbox(os.environ.get("OUTBOX", "outbox.db"))
+    outbox = Outbox(os.environ.get("APICLIENT_OUTBOX", "outbox.db"))
     base_url = os.environ["APICLIENT_BASE_URL"]
     async with ApiClient(base_url, credentials=credentials, outbox=outbox, timeout=10) as client:
         app[API] = client
@@ -34,7 +34,8 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     try:
         return await handler(request)
     except errors.UnprocessableContent as error:
-        return web.json_response({"error": error.message, "fields": list(map(str, error.problem.errors))}, status=422)
+        fields = [] if error.problem is None else list(map(str, error.problem.errors))
+        return web.json_response({"error": error.message, "fields": fields}, status=422)
     except errors.NotFound as error:
         return web.json_response({"error": error.message}, status=404)
     except errors.ApiError as error:

@@ -22,7 +22,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         client_id=os.environ["APICLIENT_CLIENT_ID"],
         client_secret=os.environ["APICLIENT_CLIENT_SECRET"],
     )
-    outbox = Outbox(os.environ.get("OUTBOX", "outbox.db"))
+    outbox = Outbox(os.environ.get("APICLIENT_OUTBOX", "outbox.db"))
     base_url = os.environ["APICLIENT_BASE_URL"]
     async with ApiClient(base_url, credentials=credentials, outbox=outbox, timeout=10) as client:
         app.state.api = client
@@ -35,7 +35,8 @@ app = FastAPI(lifespan=lifespan)
 
 def api(request: Request) -> ApiClient:
     """Return the client of this process; ``app.dependency_overrides[api]`` puts another in its place."""
-    return request.app.state.api
+    client: ApiClient = request.app.state.api
+    return client
 
 
 Api = Annotated[ApiClient, Depends(api)]
@@ -52,7 +53,8 @@ class Hours(BaseModel):
 async def problems(request: Request, error: errors.ApiError) -> JSONResponse:
     """Say to our callers what an error of the API means for them."""
     if isinstance(error, errors.UnprocessableContent):
-        return JSONResponse({"error": error.message, "fields": list(map(str, error.problem.errors))}, 422)
+        fields = [] if error.problem is None else list(map(str, error.problem.errors))
+        return JSONResponse({"error": error.message, "fields": fields}, 422)
     if isinstance(error, errors.NotFound):
         return JSONResponse({"error": error.message}, 404)
     if error.recoverable:

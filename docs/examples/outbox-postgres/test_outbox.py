@@ -2,9 +2,13 @@
 
 import os
 import secrets
+from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
+from psycopg import sql
+
+from apiclient.sandbox import Sandbox
 
 URL = os.environ.get("POSTGRES_URL")
 SCHEMA = f"test_{secrets.token_hex(4)}"
@@ -19,31 +23,32 @@ DAY = "2026-11-16"
 
 
 @pytest.fixture
-async def api(api_sandbox, monkeypatch):
+async def api(api_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sandbox]:
     monkeypatch.setenv("APICLIENT_BASE_URL", api_sandbox.api_url)
     monkeypatch.setenv("APICLIENT_TOKEN_URL", api_sandbox.token_url)
     monkeypatch.setenv("APICLIENT_CLIENT_ID", "demo")
     monkeypatch.setenv("APICLIENT_CLIENT_SECRET", "demo-secret")
     async with await psycopg.AsyncConnection.connect(os.environ["POSTGRES_URL"], autocommit=True) as connection:
-        await connection.execute(f"CREATE SCHEMA {SCHEMA}")
+        await connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(SCHEMA)))
         await connection.execute(hours.TABLE)
         yield api_sandbox
         await hours.STORE.aclose()
-        await connection.execute(f"DROP SCHEMA {SCHEMA} CASCADE")
+        await connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(SCHEMA)))
 
 
-async def test_the_row_and_the_call_are_made_both_or_neither(api):
+async def test_the_row_and_the_call_are_made_both_or_neither(api: Sandbox) -> None:
     async with hours.make_client() as client:
         await hours.STORE.stats()
         await hours.book(client, 7, DAY, 7.5)
         with pytest.raises(psycopg.errors.UniqueViolation):
             await hours.book(client, 7, DAY, 8.0)
         assert (await hours.STORE.stats()).pending == 1
+        assert client.outbox is not None
         await client.outbox.drain(timeout=10)
     assert [sheet["hours"] for sheet in api.timesheets] == [7.5]
 
 
-async def test_a_job_is_repeated_under_its_key_and_as_long_as_that_helps(api):
+async def test_a_job_is_repeated_under_its_key_and_as_long_as_that_helps(api: Sandbox) -> None:
     api.fail_next("POST /v1/timesheets", 503, times=4)
     async with jobs.app.open_async():
         await jobs.app.schema_manager.apply_schema_async()

@@ -1,6 +1,7 @@
 """The export, against the local API and against one that breaks off."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ from apiclient.testing import MockTransport
 
 
 @pytest.mark.api_sandbox(employees=130)
-async def test_every_item_is_there_once(api_sandbox: Sandbox, tmp_path: Path, virtual_time):
+async def test_every_item_is_there_once(
+    api_sandbox: Sandbox, tmp_path: Path, virtual_time: Callable[[], float]
+) -> None:
     token = StaticToken(api_sandbox.issue_token(lifetime=600))
     async with ApiClient(api_sandbox.api_url, credentials=token) as client:
         assert await export(client, "/employees", tmp_path / "all.jsonl") == 130
@@ -21,7 +24,7 @@ async def test_every_item_is_there_once(api_sandbox: Sandbox, tmp_path: Path, vi
     assert [json.loads(line)["id"] for line in lines] == list(range(1, 131))
 
 
-async def test_a_list_that_breaks_off_leaves_the_last_export(mock_api: MockTransport, tmp_path: Path):
+async def test_a_list_that_breaks_off_leaves_the_last_export(mock_api: MockTransport, tmp_path: Path) -> None:
     target = tmp_path / "all.jsonl"
     target.write_text("the last one\n")
     link = {"Link": '</v1/list?page=2>; rel="next"'}

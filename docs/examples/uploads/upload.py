@@ -30,14 +30,14 @@ def form(path: Path, title: str) -> aiohttp.FormData:
 async def put(client: ApiClient, path: Path) -> str:
     """Store the file under its own name: a PUT may be sent twice as it is."""
     answer = await client.put("/files/{name}", path_params={"name": path.name}, body=partial(opened, path))
-    return (await answer.json())["sha256"]
+    return str((await answer.json())["sha256"])
 
 
 async def post(client: ApiClient, path: Path, *, title: str) -> str:
     """Add the file as a document: a POST may be sent twice only with a key, here one that follows from the content."""
     key = hashlib.sha256(path.read_bytes()).hexdigest()
     answer = await client.post("/documents", body=partial(form, path, title), idempotency_key=key, timeout=600)
-    return (await answer.json())["sha256"]
+    return str((await answer.json())["sha256"])
 
 
 async def main(path: Path) -> None:

@@ -300,7 +300,7 @@ async def test_a_call_cancelled_anywhere_leaves_the_rest_usable(peer: Peer, tmp_
     with Cassette(path, mode=mode):
         async with ApiClient(peer.url) as client:
             for number in range(20):
-                task = asyncio.ensure_future(told(client.get(f"/{number}")))
+                task = asyncio.create_task(client.get(f"/{number}"))
                 for _ in range(number):
                     await asyncio.sleep(0)
                 task.cancel()

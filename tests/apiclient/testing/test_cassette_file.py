@@ -5,6 +5,8 @@ import base64
 import inspect
 import json
 import os
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -209,8 +211,8 @@ async def test_what_has_not_ended_is_left_out(tmp_path: Path, open_session: Open
     [
         ("text/plain", "name=ann password=hunter2hunter2", "name=ann password=[hidden]"),
         ("application/xml", "<a><api-key x='1'>abc</api-key><b>c</b></a>", "<a><api-key x='1'>[hidden]</api-key><b>c</b></a>"),
-        ("application/json", '{"password": "a", "password" : {}}', {"password": "[hidden]"}),
-        ("application/json", '{"password": "cut off', '{"password": [hidden]'),
+        ("application/json", '{"password": "a", "password" : {}}', '{"password": "[hidden]", "password" : [hidden]'),
+        ("application/json", '{"password": "cut off', '{"password": "[hidden]'),
     ],
 )  # fmt: skip
 async def test_bodies_that_are_not_plain_json(
@@ -311,6 +313,30 @@ async def test_a_recording_that_cannot_be_written_leaves_the_old_one(
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         cassette.save()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+async def test_a_process_that_dies_leaves_what_was_there(tmp_path: Path) -> None:
+    """Killed while it records, it has written nothing: no half of a recording is ever taken for a whole one."""
+    path = tmp_path / "a.json"
+    path.write_text("old")
+    script = """
+import asyncio, os, signal, sys
+from aiohttp import ClientSession
+from apiclient.testing import Cassette, MockTransport
+
+async def main():
+    transport = MockTransport()
+    transport.any().respond(json=1)
+    async with ClientSession(middlewares=(Cassette(sys.argv[1], mode="record"), transport)) as session:
+        await session.get("http://a.test/1")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, str(path))
+    assert await process.wait() == -signal.SIGKILL
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

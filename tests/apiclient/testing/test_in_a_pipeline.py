@@ -1,15 +1,18 @@
 """Law 4 with a mock: a wire request is counted once, wherever the transport stands."""
 
 import asyncio
+import json
+from pathlib import Path
 
 import aiohttp
 import pytest
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 from yarl import URL
 
+from apiclient import ApiClient, errors
 from apiclient.middleware._call import Call, calling
 from apiclient.pipeline import Pipeline
-from apiclient.testing import Chaos, MockTransport
+from apiclient.testing import Cassette, Chaos, MockTransport, set_testing
 
 from .conftest import BareRetry, OpenSession
 
@@ -69,6 +72,32 @@ async def test_chaos_breaks_a_body_before_the_pipeline_reads_it(open_session: Op
         await open_session(Pipeline([chaos]), transport).get("http://a.test/x")
     assert call.wire == len(transport.requests) == 1
     assert chaos.injected == {"truncation": 1}
+
+
+async def test_chaos_breaks_what_a_mock_answers(tmp_path: Path) -> None:
+    """Before a mock in one pipeline too: a buffered body is broken before it is read; a cassette between has the whole."""
+    transport = MockTransport()
+    transport.get("/x").respond(json=[1, 2, 3])
+    chaos = Chaos(seed=1, truncation=1.0, enabled=True)
+    path = tmp_path / "a.json"
+
+    async def broken() -> int:
+        async with ApiClient("http://a.test") as client:
+            with pytest.raises(errors.ResponseBroken) as caught:
+                await client.get("/x")
+            return caught.value.attempts
+
+    cassette = Cassette(path, mode="record")
+    with set_testing(innermost=[transport]), set_testing(innermost=[chaos, cassette]):
+        assert await broken() == 2
+    cassette.save()
+    bodies = [each["response"]["body"] for each in json.loads(path.read_text())["interactions"]]
+    assert bodies == [{"json": [1, 2, 3]}] * 2
+    cassette = Cassette(path)
+    with set_testing(innermost=[cassette, chaos]):
+        assert await broken() == 2
+    cassette.assert_all_used()
+    assert chaos.injected == {"truncation": 4}
 
 
 @pytest.mark.looptime

@@ -22,7 +22,7 @@ def api() -> MockTransport:
     return transport
 
 
-async def test_each_endpoint_is_told_once(api: MockTransport):
+async def test_each_endpoint_is_told_once(api: MockTransport) -> None:
     told: list[Ending] = []
     async with aiohttp.ClientSession("https://a.example", middlewares=(SunsetWatch(told.append), api)) as session:
         for path in ("/old?page=1", "/old?page=2", "/new", "/odd"):
@@ -33,7 +33,7 @@ async def test_each_endpoint_is_told_once(api: MockTransport):
     ]
 
 
-async def test_it_hears_of_it_on_any_attempt(mock_api: MockTransport):
+async def test_it_hears_of_it_on_any_attempt(mock_api: MockTransport) -> None:
     told: list[Ending] = []
     mock_api.get("/flaky").respond(status=503, headers=LAST).respond()
     pipeline = default_pipeline().after(Retry, SunsetWatch(told.append))
@@ -42,7 +42,7 @@ async def test_it_hears_of_it_on_any_attempt(mock_api: MockTransport):
     assert len(told) == 1
 
 
-async def test_it_remembers_no_more_than_it_may(api: MockTransport):
+async def test_it_remembers_no_more_than_it_may(api: MockTransport) -> None:
     told: list[Ending] = []
     async with aiohttp.ClientSession(
         "https://a.example", middlewares=(SunsetWatch(told.append, most=1), api)
@@ -52,7 +52,7 @@ async def test_it_remembers_no_more_than_it_may(api: MockTransport):
     assert len(told) == 1
 
 
-def test_its_options_are_checked():
+def test_its_options_are_checked() -> None:
     with pytest.raises(ValueError, match="most must be at least 1, got 0"):
         SunsetWatch(print, most=0)
     assert repr(SunsetWatch(print)) == "SunsetWatch(0 told, most=1000)"
