@@ -1,6 +1,7 @@
 """A call before it is made, and what whoever makes many of them needs of a client."""
 
-from collections.abc import Generator
+import warnings
+from collections.abc import Coroutine, Generator
 from types import TracebackType
 from typing import Any, Protocol, Unpack
 
@@ -15,15 +16,17 @@ from apiclient.options import CallOptions
 from apiclient.pipeline import Pipeline
 
 
-class PendingCall:
+class PendingCall(Coroutine[Any, Any, ClientResponse]):
     """A call not yet made: ``await`` it for a buffered response, ``async with`` it for a streamed one.
+
+    It is a coroutine, so that ``create_task`` takes it; one that is forgotten is warned of.
 
     Attributes:
         options: What was said of it.
         call: The logical call once it has begun, with its attempts and times; None before.
     """
 
-    __slots__ = ("_client", "_method", "_path", "_response", "call", "options")
+    __slots__ = ("_begun", "_client", "_method", "_path", "_response", "_running", "call", "options")
 
     def __init__(self, client: "Caller", method: str, path: str, options: CallOptions) -> None:
         self._client = client
@@ -31,15 +34,43 @@ class PendingCall:
         self._path = path
         self.options = options
         self._response: ClientResponse | None = None
+        self._running: Coroutine[Any, Any, ClientResponse] | None = None
+        self._begun = False
         self.call: Call | None = None
+
+    def __del__(self) -> None:
+        if not self._begun:
+            warnings.warn(f"{self!r} was never awaited: nothing was sent", RuntimeWarning, stacklevel=2, source=self)
 
     def __repr__(self) -> str:
         return f"<PendingCall {self._method} {self._path!r}>"
 
     def __await__(self) -> Generator[Any, None, ClientResponse]:
+        self._begun = True
         return self._client.perform(self, self._method, self._path, buffered=True).__await__()
 
+    def send(self, value: Any) -> Any:
+        """Go on; what a task does with a coroutine."""
+        return self._begin().send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Go on with *error*; what a task does with a coroutine that is cancelled."""
+        return self._begin().throw(*error)
+
+    def close(self) -> None:
+        """Give it up."""
+        self._begun = True
+        if self._running is not None:
+            self._running.close()
+
+    def _begin(self) -> Coroutine[Any, Any, ClientResponse]:
+        self._begun = True
+        if self._running is None:
+            self._running = self._client.perform(self, self._method, self._path, buffered=True)
+        return self._running
+
     async def __aenter__(self) -> ClientResponse:
+        self._begun = True
         self._response = await self._client.perform(self, self._method, self._path, buffered=False)
         return self._response
 
@@ -75,7 +106,9 @@ class Caller(Protocol):
         """Return origin and endpoint of a call."""
         ...
 
-    async def perform(self, pending: PendingCall, method: str, path: str, *, buffered: bool) -> ClientResponse:
+    def perform(
+        self, pending: PendingCall, method: str, path: str, *, buffered: bool
+    ) -> Coroutine[Any, Any, ClientResponse]:
         """Make the call that *pending* stands for."""
         ...
 

@@ -29,7 +29,7 @@ class Target:
         key: ``(origin, endpoint)``.
     """
 
-    __slots__ = ("_authority", "_head", "_names", "_rest", "_scheme", "_template", "_url", "endpoint", "key")
+    __slots__ = ("_head", "_names", "_origin", "_rest", "_template", "_url", "endpoint", "key")
 
     def __init__(self, base: URL, method: str, template: str, templates: Templates) -> None:
         if _TOKEN.fullmatch(method) is None:
@@ -50,12 +50,21 @@ class Target:
         prefix = base.raw_path.rstrip("/")
         if literals[0][:1] != "/":
             literals[0] = "/" + literals[0]
-        self._scheme, self._authority = base.scheme, base.raw_authority
+        # Scheme and authority are the base URL's by construction, whatever the path holds.
+        self._origin = base.origin()
         # What the caller writes literally may hold spaces or letters beyond ASCII: quoted here, once.
         head, *rest = map(_quoted, literals)
         self._head = prefix + head
         self._rest = tuple(zip(names, rest, strict=True))
-        self._url = None if self._names else self._at(self._head, _quoted(query))
+        self._url: URL | None = None
+        if not self._names:
+            self._url = URL.build(
+                scheme=base.scheme,
+                authority=base.raw_authority,
+                path=self._head,
+                query_string=_quoted(query),
+                encoded=True,
+            )
 
     def __repr__(self) -> str:
         return f"Target({self.endpoint!r})"
@@ -74,7 +83,7 @@ class Target:
         path = self._head
         for name, literal in self._rest:
             path += segment_of(name, given[name]) + literal
-        return self._at(path)
+        return self._origin.with_path(path, encoded=True)
 
     def _refuse(self, given: Mapping[str, Any]) -> NoReturn:
         for name in given:
@@ -83,10 +92,6 @@ class Target:
                 raise InvalidRequest(f"path {self._template!r} has no parameter {name!r}; it has: {known}")
         name = next(name for name in self._names if name not in given)
         raise InvalidRequest(f"path {self._template!r} needs the parameter {name!r}; give it in path_params=")
-
-    def _at(self, path: str, query: str = "") -> URL:
-        # Scheme and authority are the base URL's by construction, whatever the path holds.
-        return URL.build(scheme=self._scheme, authority=self._authority, path=path, query_string=query, encoded=True)
 
 
 def segment_of(name: str, value: Any) -> str:

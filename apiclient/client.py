@@ -12,6 +12,7 @@ from yarl import URL
 
 from apiclient._caller import PendingCall
 from apiclient._follow import follow
+from apiclient._parts import check_parts
 from apiclient._session import check_encrypted, check_transport, open_session
 from apiclient._target import Targets, base_of, checked_headers
 from apiclient._watch import Watch
@@ -26,7 +27,7 @@ from apiclient.middleware._transport import transport_error
 from apiclient.middleware.credential import Credential
 from apiclient.middleware.errors import ApiError, InvalidRequest
 from apiclient.middleware.intent import Intent
-from apiclient.options import CallOptions, DeferOptions, specify
+from apiclient.options import CallOptions, DeferOptions, check_timeout, specify
 from apiclient.outbox import Outbox, Ticket
 from apiclient.outbox._calls import postponed, resumed
 from apiclient.pagination import Next, by_link, run_paginate
@@ -52,7 +53,7 @@ class ApiClient:
     Args:
         base_url: Scheme, host and path prefix of the API. No call ever leaves its origin.
         credentials: Attached to every request to that origin, refreshed when they expire.
-        pipeline: The chain; None means ``default_pipeline()`` for this client's options.
+        pipeline: The chain, ``Authorize`` included; None means ``default_pipeline()`` for this client's options.
         session: A session of your own, which stays yours to close; its middlewares are not run, because
             the chain is given per request. None means one is made at the first call.
         timeout: Total seconds of a call, waits and retries included; infinite for none.
@@ -76,7 +77,9 @@ class ApiClient:
         debug: Print the waterfall of each call that fails to standard error, for a person at work.
 
     Raises:
-        ValueError: An option is out of its range, or ``base_url`` is no absolute http(s) URL.
+        TypeError: An option is of another kind.
+        ValueError: An option is out of its range, ``base_url`` is no absolute http(s) URL, or ``credentials`` stand
+            beside a ``pipeline`` that sends none.
     """
 
     def __init__(
@@ -102,16 +105,12 @@ class ApiClient:
         logger: Any = None,
         debug: bool = False,
     ) -> None:
-        if not timeout > 0:
-            raise ValueError(f"timeout must be above 0 seconds, got {timeout!r}")
+        check_timeout(timeout)
         if max_body is not None and max_body < 1:
             raise ValueError(f"max_body must be at least 1 byte, got {max_body!r}")
         if connections < 1:
             raise ValueError(f"connections must be at least 1, got {connections!r}")
-        if shared is not None and pipeline is not None:
-            raise ValueError(
-                "shared= is for the default pipeline; in one of your own write RateLimit(store=shared.quotas)"
-            )
+        check_parts(credentials=credentials, pipeline=pipeline, outbox=outbox, shared=shared)
         self._base = base_of(base_url)
         self._origin = self._base.origin()
         self._targets = Targets(self._base, Templates(endpoints))
@@ -295,17 +294,18 @@ class ApiClient:
         options: dict[str, Any] = dict(pending.options)
         path_params = options.pop("path_params", None)
         target = self._targets.get(method, path)
+        # By position: so many keywords would cost as much as the call itself.
         call = pending.call = Call(
             method,
             target.endpoint,
-            key=target.key,
-            url=target.url(path_params),
-            time=clock_of(asyncio.get_running_loop()),
-            origin=self._origin,
-            deadline=self._timeout,
-            buffered=buffered,
-            max_body=self._max_body,
-            log=self._log,
+            target.key,
+            target.url(path_params),
+            clock_of(asyncio.get_running_loop()),
+            self._origin,
+            self._timeout,
+            buffered,
+            self._max_body,
+            self._log,
         )
         chain = self._chain
         if options:

@@ -102,8 +102,7 @@ def specify(call: Call, options: dict[str, Any]) -> None:
         call.key = (call.key[0], endpoint)
     seconds = options.pop("timeout", None)
     if seconds is not None:
-        if not seconds > 0:
-            raise InvalidRequest(f"timeout must be above 0 seconds, got {seconds!r}")
+        check_timeout(seconds, InvalidRequest)
         call.deadline = call.started + seconds
     call.cost = options.pop("cost", 1)
     if call.cost < 1:
@@ -118,7 +117,23 @@ def specify(call: Call, options: dict[str, Any]) -> None:
         call.max_body = options.pop("max_body")
     for option in options:
         if option not in _PASSED_ON:
-            raise TypeError(f"{call.method} call has no option {option!r}; see CallOptions")
+            known = ", ".join(sorted(CallOptions.__annotations__))
+            raise TypeError(f"{call.method} call has no option {option!r}; it has: {known}")
+
+
+def check_timeout(seconds: Any, error: type[ValueError] = ValueError) -> None:
+    """Check a total time; ``aiohttp.ClientTimeout`` is none.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is not above 0; raised as *error*.
+    """
+    try:
+        above = seconds > 0
+    except TypeError:
+        raise TypeError(f"timeout must be a number of seconds, got {seconds!r}; math.inf for none") from None
+    if not above:
+        raise error(f"timeout must be above 0 seconds, got {seconds!r}")
 
 
 def _made_by(call: Call, options: dict[str, Any]) -> Any:

@@ -177,7 +177,7 @@ class Trial:
 
     def _record(self, result: ClientResponse | Exception, *, wait: float | None, duration: float) -> None:
         status, error = _told(result)
-        self._call.trail.append(Attempt(status, error, 0.0 if wait is None else wait, duration))
+        self._call.trail += (Attempt(status, error, 0.0 if wait is None else wait, duration),)
 
     def _announce(self, result: ClientResponse | Exception, decision: Decision) -> None:
         if self._call.wants(logging.INFO):

@@ -6,6 +6,7 @@ import random
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any
 
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
@@ -62,34 +63,48 @@ class Call:
         extra: Room for custom middlewares; keys are theirs.
     """
 
-    __slots__ = (
-        "__weakref__", "_extra", "_id", "aborted", "bare", "body", "body_read", "buffer_body", "buffered", "cost",
-        "credential", "deadline", "defer", "endpoint", "idempotency_key", "key", "log", "max_body", "method", "network",
-        "origin", "priority", "resends", "started", "stopped", "time", "token", "trace_id", "trail", "transport",
-        "url", "waits", "watchers", "wire",
-    )  # fmt: skip
+    # Defaults stand on the class: a call is made for each request, and what is not said of it costs nothing.
+    origin: URL | None
+    deadline: float | None
+    buffered: bool
+    max_body: int | None
+    idempotency_key: str | None = None
+    priority = 0
+    cost = 1
+    bare = False
+    defer: bool | None = None
+    body: Callable[[], Any] | None = None
+    body_read = False
+    buffer_body = False
+    wire = 0
+    resends = 0
+    waits: Mapping[str, float] = MappingProxyType({})
+    network = 0.0
+    aborted = False
+    trail: tuple[Attempt, ...] = ()
+    stopped: str | None = None
+    credential: Credential | None = None
+    token: Token | None = None
+    transport: ClientHandlerType | None = None
+    watchers: tuple[Watcher, ...] = ()
+    trace_id: str | None = None
+    _id: str | None = None
+    _extra: dict[Any, Any] | None = None
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - by position it is quicker, and one is made for each request
         self,
         method: str,
         endpoint: str,
-        *,
         key: tuple[str, str],
         url: URL,
         time: Callable[[], float],
         origin: URL | None = None,
         deadline: float | None = None,
-        buffered: bool = False,
+        buffered: bool = False,  # noqa: FBT001, FBT002 - as above
         max_body: int | None = None,
-        idempotency_key: str | None = None,
-        priority: int = 0,
-        cost: int = 1,
         log: EventLog = DEFAULT_LOG,
-        bare: bool = False,
-        defer: bool | None = None,
-        buffer_body: bool = False,
     ) -> None:
-        """Open a call.
+        """Open a call; what else there is to say of it is set afterwards.
 
         Args:
             method: Upper case.
@@ -101,54 +116,24 @@ class Call:
             deadline: Seconds from now; None leaves it to ``Deadline``, infinite means never.
             buffered: See the class.
             max_body: See the class.
-            idempotency_key: See the class.
-            priority: See the class.
-            cost: See the class.
             log: Where events go.
-            bare: Whether it was opened on a session that is not an ``ApiClient``'s.
-            defer: Whether it may go to the outbox; None leaves that to ``Defer``.
-            buffer_body: See the class.
 
         Raises:
-            InvalidRequest: ``deadline`` or ``cost`` is out of its range.
+            InvalidRequest: ``deadline`` is out of its range.
         """
         if deadline is not None and not deadline > 0:
             raise InvalidRequest(f"timeout must be above 0 seconds, got {deadline!r}")
-        if cost < 1:
-            raise InvalidRequest(f"cost must be at least 1, got {cost!r}")
         self.method = method
         self.endpoint = endpoint
         self.key = key
         self.url = url
         self.time = time
         self.origin = origin
-        self.started = time()
-        self.deadline = None if deadline is None else self.started + deadline
+        self.started = now = time()
+        self.deadline = None if deadline is None else now + deadline
         self.buffered = buffered
         self.max_body = max_body
-        self.idempotency_key = idempotency_key
-        self.priority = priority
-        self.cost = cost
         self.log = log
-        self.bare = bare
-        self.defer = defer
-        self.wire = 0
-        self.resends = 0
-        self.network = 0.0
-        self.aborted = False
-        self.body_read = False
-        self.buffer_body = buffer_body
-        self.body: Callable[[], Any] | None = None
-        self.waits: dict[str, float] = {}
-        self.trail: list[Attempt] = []
-        self.stopped: str | None = None
-        self.credential: Credential | None = None
-        self.token: Token | None = None
-        self.transport: ClientHandlerType | None = None
-        self.watchers: tuple[Watcher, ...] = ()
-        self.trace_id: str | None = None
-        self._id: str | None = None
-        self._extra: dict[Any, Any] | None = None
 
     def __repr__(self) -> str:
         return f"<Call {self.id} {self.endpoint} attempts={self.attempts}>"
@@ -206,7 +191,7 @@ class Call:
 
     def waited(self, kind: str, seconds: float) -> None:
         """Book *seconds* of waiting under *kind*."""
-        self.waits[kind] = self.waits.get(kind, 0.0) + seconds
+        self.waits = {**self.waits, kind: self.waits.get(kind, 0.0) + seconds}
         for watch in self.watchers:
             watch("wait", {"kind": kind, "seconds": seconds})
 
@@ -221,13 +206,13 @@ class Call:
         if self.log.enabled(level):
             if self.trace_id is not None:
                 fields["otel_trace_id"] = self.trace_id
-            self.log.emit(level, event, call_id=self.id, endpoint=self.endpoint, **fields)
+            self.log.write(level, event, {"call_id": self.id, "endpoint": self.endpoint, **fields})
 
     def stamp(self, error: ApiError) -> None:
         """Complete *error* with what only the call knows."""
         error.attempts = self.attempts
         if not error.trail:
-            error.trail = tuple(self.trail)
+            error.trail = self.trail
         if error.stopped is None:
             error.stopped = self.stopped
         if error.request is None:
@@ -269,9 +254,9 @@ async def opened(middleware: Middleware, request: ClientRequest, handler: Client
         key=(str(request.url.origin()), endpoint),
         url=request.url,
         time=clock_of(asyncio.get_running_loop()),
-        idempotency_key=request.headers.get("Idempotency-Key"),
-        bare=True,
     )
+    call.bare = True
+    call.idempotency_key = request.headers.get("Idempotency-Key")
     token = CALL.set(call)
     try:
         return await middleware(request, handler)

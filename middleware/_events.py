@@ -6,6 +6,9 @@ from typing import Any, Protocol, cast
 
 import structlog
 
+# What a record has of its own, which no field may replace.
+_OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
+
 
 class EventLogger(Protocol):
     """What is needed of a logger: structlog's bound loggers have it."""
@@ -41,14 +44,22 @@ class EventLog:
 
     def emit(self, level: int, event: str, **fields: Any) -> None:
         """Record *event* at *level* (a ``logging`` constant) with *fields*, if anybody listens."""
-        if not self.enabled(level):
-            return
+        if self.enabled(level):
+            self.write(level, event, fields)
+
+    def write(self, level: int, event: str, fields: dict[str, Any]) -> None:
+        """Record *event* with *fields*; ``enabled`` has been asked about *level*, and said yes."""
         logger = self._logger
-        if self._stdlib:
-            # Looking for the caller's line would cost more than the record, and find this file.
-            logger.handle(logger.makeRecord(logger.name, level, "apiclient", 0, event, (), None, None, fields))
-        else:
+        if not self._stdlib:
             logger.log(level, event, **fields)
+            return
+        # Given to ``makeRecord`` each field is compared with all that a record has of its own, one after another;
+        # only where one has such a name is that left to it, to be refused. Looking for the caller's line would cost
+        # more than the record, and find this file.
+        extra = None if _OWN.isdisjoint(fields) else fields
+        record = logger.makeRecord(logger.name, level, "apiclient", 0, event, (), None, None, extra)
+        record.__dict__.update(fields)
+        logger.handle(record)
 
     def _first(self, level: int) -> bool:
         logger: Any = self._given

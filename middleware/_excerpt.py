@@ -80,5 +80,5 @@ def secrets_of(headers: Mapping[str, str], *others: str | None) -> tuple[str, ..
     for name, value in headers.items():
         if name.lower() not in _PLAIN:
             values.add(value)
-            values.update(value.split(" ", 1)[1:])
+            values.update(value.split(maxsplit=1)[1:])
     return tuple(sorted((value for value in values if len(value) >= _SHORTEST), key=len, reverse=True))

@@ -84,7 +84,7 @@ class Trouble:
             call.stopped = "attempts" if last else "not_replayable"
             return None
         discard(response, self._request)
-        call.trail.append(Attempt(response.status, None, max(0.0, wait), now - began))
+        call.trail += (Attempt(response.status, None, max(0.0, wait), now - began),)
         if wait > min(self._longest, call.remaining()):
             call.stopped = "deadline"
             raise refusal(wait)

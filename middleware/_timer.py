@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from asyncio import current_task, get_running_loop
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,9 @@ class Wheel:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._time: Callable[[], float] = _no_loop
         self._ticks: dict[int, set[Limit]] = {}
+        # The tick found last: nearly always that of the next limit too.
+        self._low = self._high = math.inf
+        self._armed: set[Limit] = set()
 
     def __repr__(self) -> str:
         return f"Wheel({sum(map(len, self._ticks.values()))} armed)"
@@ -43,26 +47,33 @@ class Wheel:
         Raises:
             RuntimeError: There is no task to cancel.
         """
-        loop = asyncio.get_running_loop()
+        loop = get_running_loop()
         if loop is not self._loop:
             # Timers of a loop that is gone can never fire.
             self._loop, self._time, self._ticks = loop, clock_of(loop), {}
-        task = asyncio.current_task(loop)
+            self._low = self._high = math.inf
+        task = current_task(loop)
         if task is None:
             raise RuntimeError("a time limit needs a task to run in")
         limit = Limit(task)
         if seconds > _EXACT_UP_TO:
             if seconds != math.inf:
-                tick = int((self._time() + seconds) * _TICKS_PER_SECOND) + 1
-                armed = self._ticks.get(tick)
-                if armed is None:
-                    armed = self._ticks[tick] = set()
-                    loop.call_at(tick / _TICKS_PER_SECOND, self._fire, tick)
+                at = self._time() + seconds
+                if not self._low <= at < self._high:
+                    self._turn(loop, at)
+                limit.armed = armed = self._armed
                 armed.add(limit)
-                limit.armed = armed
         else:
             limit.handle = loop.call_later(max(0.0, seconds), limit.expire)
         return limit
+
+    def _turn(self, loop: asyncio.AbstractEventLoop, at: float) -> None:
+        tick = int(at * _TICKS_PER_SECOND) + 1
+        armed = self._ticks.get(tick)
+        if armed is None:
+            armed = self._ticks[tick] = set()
+            loop.call_at(tick / _TICKS_PER_SECOND, self._fire, tick)
+        self._low, self._high, self._armed = (tick - 1) / _TICKS_PER_SECOND, tick / _TICKS_PER_SECOND, armed
 
     def _fire(self, tick: int) -> None:
         for limit in self._ticks.pop(tick, ()):

@@ -82,7 +82,7 @@ class AccessLog:
                     if problem is not None:
                         told = getattr(error, "headers", None)
                         fields["response_body"] = self._shown(problem.text.encode(), told or {}, call, request)
-                call.log.emit(self._failure_level, "http.call", **fields)
+                call.log.write(self._failure_level, "http.call", fields)
             raise
         if not call.bare and response.status in _REDIRECTS and hdrs.LOCATION in response.headers:
             call.emit(logging.DEBUG, "http.redirect", status=response.status)
@@ -96,7 +96,7 @@ class AccessLog:
                 await self._add_sent(fields, call, request)
                 if call.body_read:
                     fields["response_body"] = self._shown(await response.read(), response.headers, call, request)
-            call.log.emit(level, "http.call", **fields)
+            call.log.write(level, "http.call", fields)
         return response
 
     def _drawn(self, call: Call, status: int) -> bool:
@@ -129,11 +129,11 @@ def _outcome(call: Call, status: int | None, error: BaseException | None) -> dic
         "endpoint": call.endpoint,
         "status": status,
         "attempts": call.attempts,
-        "duration_s": round(call.time() - call.started, 6),
-        "network_s": round(call.network, 6),
+        "duration_s": _micro(call.time() - call.started),
+        "network_s": _micro(call.network),
     }
     for kind, seconds in call.waits.items():
-        fields[f"{kind}_s"] = round(seconds, 6)
+        fields[f"{kind}_s"] = _micro(seconds)
     if call.stopped is not None:
         fields["stopped"] = call.stopped
     if error is not None:
@@ -144,3 +144,8 @@ def _outcome(call: Call, status: int | None, error: BaseException | None) -> dic
     if call.trace_id is not None:
         fields["otel_trace_id"] = call.trace_id
     return fields
+
+
+def _micro(seconds: float) -> float:
+    # To microseconds, at half the price of ``round``.
+    return int(seconds * 1e6 + 0.5) / 1e6

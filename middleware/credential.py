@@ -2,6 +2,8 @@
 
 from typing import Protocol, runtime_checkable
 
+from multidict import istr
+
 
 class Token:
     """One secret, and how it is attached to a request. Compared by identity, so a reissued one differs.
@@ -13,9 +15,12 @@ class Token:
         query: Name of a query parameter to use instead of a header, or None.
         expires_at: Wall-clock time (Unix seconds) from which it is no longer valid, or None where unknown.
         scope: Scopes granted, separated by spaces (RFC 6749 section 3.3), or None where unknown.
+
+    Attributes:
+        line: The header's whole value.
     """
 
-    __slots__ = ("_line", "expires_at", "header", "query", "scheme", "scope", "value")
+    __slots__ = ("expires_at", "header", "line", "query", "scheme", "scope", "value")
 
     def __init__(
         self,
@@ -32,17 +37,12 @@ class Token:
             del value, line  # error reporters show the locals of a constructor that fails
             raise ValueError("token must not contain control characters (value not shown)")
         self.value = value
-        self.header = header
+        self.header = istr(header)  # The kind of text that a request's headers are looked up by most quickly.
         self.scheme = scheme
         self.query = query
         self.expires_at = expires_at
         self.scope = scope
-        self._line = line
-
-    @property
-    def line(self) -> str:
-        """The header's whole value."""
-        return self._line
+        self.line = line
 
     def __repr__(self) -> str:
         where = f"query={self.query!r}" if self.query is not None else f"header={self.header!r}"

@@ -42,7 +42,7 @@ class Deadline:
             return await opened(self, request, handler)
         if call.deadline is None:
             call.deadline = call.started + self._seconds
-        remaining = call.remaining()
+        remaining = call.deadline - call.time()
         if remaining <= 0:
             raise _exceeded(call)
         limit = self._wheel.start(remaining)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from apiclient import BatchResult, Request, errors
-from apiclient._jsonl import LONGEST_LINE, dead_letter, key_in, parse_line, result_line
+from apiclient._jsonl import LONGEST_LINE, dead_letter, key_in, parse_line, result_line, with_id
+from apiclient.job._checkpoint import letter_in
 
 BASE = URL("https://api.example.com/v1")
 
@@ -195,13 +196,15 @@ def test_an_error_line_tells_type_message_and_hint() -> None:
     assert "body" not in value
 
 
-def test_a_dead_letter_can_be_fed_in_again_as_it_is() -> None:
+@pytest.mark.parametrize("ids", [{}, {"id": None}, {"custom_id": None}, {"id": None, "custom_id": "c"}, {"id": 7}])
+def test_a_dead_letter_can_be_fed_in_again_as_it_is(ids: dict[str, Any]) -> None:
     """The line as it was, with its id and the error added, is a good line for the same request and id."""
-    line = parse_line(b'{"path": "/a", "params": {"q": "1"}}\n', 4)
+    line = parse_line(json.dumps({**ids, "path": "/a", "params": {"q": "1"}}).encode() + b"\n", 4)
     letter = dead_letter(line, ValueError("nothing there"))
     again = parse_line(letter, 1)
     assert again.bad is None
-    assert again.key == line.key
+    assert again.key == line.key == letter_in(letter)
+    assert parse_line(with_id(line), 1).key == line.key
     assert again.request == line.request
     assert json.loads(letter)["error"] == {"type": "ValueError", "message": "nothing there"}
 

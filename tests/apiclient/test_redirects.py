@@ -42,7 +42,7 @@ def test_other_answers_are_no_redirect(status: int, location: str | None) -> Non
     [
         "https://evil.example/", "//evil.example/", "https://api.example.com:8443/", "http://api.example.com/v1/b",
         "file:///etc/passwd", "ftp://api.example.com/", "https://user:pw@api.example.com/", "javascript:alert(1)",
-        "https://api.example.com.evil.example/", "http://[", "",
+        "https://api.example.com.evil.example/", "http://[", "", "https://user@api.example.com/", "https://:pw@api.example.com/",
     ],
 )  # fmt: skip
 def test_no_redirect_leaves_the_origin(location: str) -> None:
@@ -55,6 +55,12 @@ def test_no_redirect_leaves_the_origin(location: str) -> None:
     assert "pw" not in str(caught.value)
 
 
+def test_from_http_to_http_is_the_same_origin() -> None:
+    """The rules are those of https: what is not encrypted stays as it was."""
+    hop = SAME_ORIGIN.next_hop(302, "/b", method="GET", url=URL("http://api.example.com/a"))
+    assert hop == Hop("GET", URL("http://api.example.com/b"), keep_body=True)
+
+
 def test_a_circle_and_an_endless_walk_end() -> None:
     """A loop is found at its first repetition; ten hops are enough for anybody."""
     trail = Trail("GET", HERE)
@@ -64,6 +70,12 @@ def test_a_circle_and_an_endless_walk_end() -> None:
         trail.add(Hop("GET", HERE.with_path(f"/{number}"), keep_body=True))
     with pytest.raises(RedirectRefused, match="more than 10"):
         trail.add(Hop("GET", HERE.with_path("/next"), keep_body=True))
+
+
+def test_no_hops_are_no_redirects() -> None:
+    """0 is a number of hops too: the first one is refused."""
+    with pytest.raises(RedirectRefused, match="more than 0"):
+        Trail("GET", HERE, Redirects(hops=0).hops).add(Hop("GET", FILES, keep_body=True))
 
 
 FILES = URL("https://files.example.com/a")
@@ -108,6 +120,8 @@ def test_a_listed_origin_keeps_within_itself_and_the_list() -> None:
     redirects, own = Redirects(to=["https://files.example.com"]), HERE.origin()
     hop = redirects.next_hop(302, "/b", method="GET", url=FILES, own=own, body=False)
     assert hop == Hop("GET", URL("https://files.example.com/b"), keep_body=True, foreign=True)
+    hop = redirects.next_hop(303, "/b", method="POST", url=FILES, own=own)
+    assert hop == Hop("GET", URL("https://files.example.com/b"), keep_body=False, foreign=True)
     for location in ("https://api.example.com/v1/b", "https://evil.example/"):
         with pytest.raises(RedirectRefused):
             redirects.next_hop(302, location, method="GET", url=FILES, own=own, body=False)
@@ -121,6 +135,13 @@ def test_a_listed_origin_keeps_within_itself_and_the_list() -> None:
             "https://user:pw@api.example.com/",
             False,
             "The server redirects to an address with a user or password in it",
+            RedirectRefused.hint,
+        ),
+        (
+            SAME_ORIGIN,
+            "ftp://api.example.com/a",
+            False,
+            "The server redirects to a 'ftp' address: not followed",
             RedirectRefused.hint,
         ),
         (

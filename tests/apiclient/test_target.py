@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
-from apiclient._target import Target, base_of, checked_headers
+from apiclient._target import Target, Targets, base_of, checked_headers
 from apiclient.middleware._endpoint import Templates
 from apiclient.middleware.errors import InvalidRequest
 
@@ -24,7 +24,10 @@ def test_a_template_is_expanded_below_the_base_url() -> None:
     assert repr(made) == "Target('GET /employees/{id}')"
 
 
-@pytest.mark.parametrize("base", ["https://api.example.com", "https://api.example.com/", "https://api.example.com/v1/"])
+@pytest.mark.parametrize(
+    "base",
+    ["https://api.example.com", "https://api.example.com/", "https://api.example.com/v1/", "https://api.example.com/X"],
+)
 @pytest.mark.parametrize("path", ["employees", "/employees"])
 def test_slashes_at_the_seam_do_not_matter(base: str, path: str) -> None:
     """With or without a slash, it is the same resource."""
@@ -54,6 +57,7 @@ def test_a_literal_query_is_kept() -> None:
         ({"id": "%2e%2E"}, "dot segment"),
         ({"id": "a\r\nb"}, "control character"),
         ({"id": "a\0b"}, "control character"),
+        ({"id": "a\x7fb"}, "control character"),
         ({"id": "\ud800"}, "not valid text"),
     ],
 )
@@ -72,7 +76,7 @@ def test_a_query_belongs_to_no_endpoint() -> None:
 
 def test_the_way_to_another_origin_is_told() -> None:
     """A path is no URL; another client is."""
-    with pytest.raises(InvalidRequest) as caught:
+    with pytest.raises(InvalidRequest, match="names an origin of its own") as caught:
         target("https://evil.example/x")
     assert caught.value.hint == "Give a path, or make another ApiClient for the other origin"
 
@@ -162,7 +166,7 @@ def test_the_port_that_the_scheme_means_is_no_other_origin(base: str, plain: str
 @pytest.mark.parametrize("method", ["", "GE T", "GET\r\n", "G\0", "G\u00c9T", "GET/", "A" * 201])
 def test_a_method_is_a_token(method: str) -> None:
     """RFC 9110 section 9.1; what it was is not repeated."""
-    with pytest.raises(InvalidRequest, match="method must be a token") as caught:
+    with pytest.raises(InvalidRequest, match=r"^the method must be a token such as GET \(value not shown\)") as caught:
         Target(BASE, method, "/x", NO_TEMPLATES)
     assert not method or method not in str(caught.value)
 
@@ -186,6 +190,18 @@ def test_a_header_value_is_text() -> None:
     """A number is refused with the header's name, before aiohttp fails on it."""
     with pytest.raises(InvalidRequest, match="'X-A' must be text"):
         checked_headers({"X-A": 7})
+
+
+def test_the_targets_of_a_client_are_made_once_and_the_oldest_forgotten() -> None:
+    """Each is what it would be alone; paths with ids in them fill no memory."""
+    targets = Targets(BASE, Templates(["/things/{name}"]))
+    first = targets.get("PUT", "/things/7")
+    assert (str(first.url(None)), first.endpoint) == (f"{BASE}/things/7", "PUT /things/{name}")
+    assert targets.endpoint("GET", "/things/x") == "GET /things/{name}"
+    assert targets.get("PUT", "/things/7") is first
+    for number in range(2000):
+        targets.get("GET", f"/things/{number}")
+    assert targets.get("PUT", "/things/7") is not first
 
 
 def test_a_parameter_may_stand_twice() -> None:

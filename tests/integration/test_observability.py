@@ -254,9 +254,10 @@ def emitted() -> tuple[set[str], set[str]]:
                 if (
                     isinstance(node, ast.Call)
                     and isinstance(node.func, ast.Attribute)
-                    and node.func.attr in {"emit", "_event"}
+                    and node.func.attr in {"emit", "write", "_event"}
                 ):
-                    for argument in node.args[:2]:
+                    # What is written to a file has one argument.
+                    for argument in node.args[node.func.attr == "write" : 2]:
                         match argument:
                             case ast.Constant(value=str(value)):
                                 names.add(value)

@@ -73,15 +73,9 @@ def within(seconds: float) -> Callable[[ClientRequest, ClientHandlerType], Await
 
 def a_call(priority: int = 0, cost: int = 1) -> Call:
     loop = asyncio.get_running_loop()
-    return Call(
-        "GET",
-        "GET /",
-        key=("http://a.test", "GET /"),
-        url=URL("http://a.test/"),
-        time=loop.time,
-        priority=priority,
-        cost=cost,
-    )
+    call = Call("GET", "GET /", key=("http://a.test", "GET /"), url=URL("http://a.test/"), time=loop.time)
+    call.priority, call.cost = priority, cost
+    return call
 
 
 class BareResponse:

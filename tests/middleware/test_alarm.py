@@ -54,6 +54,22 @@ def test_trouble_that_is_over_is_not_told() -> None:
     assert told([subject.failure(111.0)]) == []
 
 
+def test_what_comes_through_raises_nothing() -> None:
+    """With it the minimum is reached: the next failure tells, and not the success, nor the silence after it."""
+    for silence, expected in ((0.0, ["alerting"]), (100.0, [])):
+        subject = alarm()
+        failures(subject, 19)
+        assert told(successes(subject, 1)) == []
+        assert told([subject.outbox(silence, oldest=0.0, dead=0)]) == expected
+
+
+def test_one_failure_is_a_short_window_too() -> None:
+    """The twentieth, after a pause: all that failed lately is it."""
+    subject = alarm()
+    failures(subject, 19)
+    assert told([subject.failure(100.0)]) == ["alerting"]
+
+
 def test_it_is_told_once_again_after_the_cooldown_and_once_when_over() -> None:
     """An hour of failures at one a second, then successes: once, every quarter of an hour, and resolved."""
     subject = alarm()
@@ -89,10 +105,10 @@ def test_it_is_over_only_below_half_of_the_ratio() -> None:
 
 
 def test_it_is_strained_by_half_a_row_or_by_the_short_window_alone() -> None:
-    """Two of four in a row; or enough calls in all, and the latest of them bad."""
-    subject = alarm(consecutive=4)
+    """Three of six in a row; or enough calls in all, and the latest of them bad."""
+    subject = alarm(consecutive=6)
     successes(subject, 1000)
-    assert told(failures(subject, 1)) == []
+    assert told(failures(subject, 2)) == []
     assert told(failures(subject, 1)) == ["degraded"]
     subject = alarm()
     successes(subject, 15, 0.0)
@@ -139,7 +155,24 @@ def test_it_takes_some_successes_to_be_over() -> None:
     for second in range(0, 100, 2):
         changes += [subject.success(1000.0 + second), subject.failure(1001.0 + second)]
     assert told(changes) == ["reminder"]
-    assert told(successes(subject, 200, 2000.0, 0.5)) == ["resolved"]
+    assert told(successes(subject, 2, 2000.0)) == []
+    assert told(successes(subject, 1, 2000.0)) == ["resolved"]
+    assert told(successes(subject, 200, 2000.0, 0.5)) == []
+
+
+def test_resolved_lasts_for_the_short_window_and_a_strain_no_longer_than_its_cause() -> None:
+    """A panel that looks every few seconds sees the end of an alert; after half a minute it is ok."""
+    subject = alarm(consecutive=4)
+    failures(subject, 4, 900.0)
+    successes(subject, 3, 1000.0)
+    seen = []
+    for now in (1000.0, 1029.9, 1030.0):
+        subject.success(now)
+        seen.append(subject.phase.value)
+    assert seen == ["resolved", "resolved", "ok"]
+    assert told(failures(subject, 2, 2000.0)) == ["degraded"]
+    subject.success(2000.0)
+    assert subject.phase.value == "ok"
 
 
 def test_a_breaker_that_stays_open_raises_it() -> None:
@@ -152,6 +185,7 @@ def test_a_breaker_that_stays_open_raises_it() -> None:
     change = subject.failure(120.0, refused=True)
     assert change is not None
     assert (change.kind, change.cause) == ("alerting", Cause.BREAKER)
+    assert told(failures(alarm(breaker_open=1.0), 1)) == []
 
 
 @pytest.mark.parametrize(

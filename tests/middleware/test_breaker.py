@@ -155,6 +155,19 @@ def test_a_success_from_before_does_not_close_it() -> None:
     assert subject.probing == 1
 
 
+def test_a_probe_of_an_earlier_half_open_state_is_none_of_this_one() -> None:
+    """It was open between: what comes late takes no place and closes nothing."""
+    subject = opened()
+    late = subject.enter(5.0)
+    assert late is not None
+    attempt(subject, FAILURE, 5.0)
+    assert subject.enter(15.0) is not None
+    subject.leave(late, SUCCESS, 15.0)
+    assert subject.probing == 1
+    assert attempt(subject, SUCCESS, 15.0)
+    assert subject.state is State.HALF_OPEN
+
+
 def test_what_was_sent_before_an_outage_counts_nothing_after_it() -> None:
     """Closed again it begins with an empty window, and a straggler of the earlier time stays out of it."""
     subject = breaker()
@@ -172,7 +185,7 @@ def test_what_was_sent_before_an_outage_counts_nothing_after_it() -> None:
 
 def test_slow_attempts_open_it_too() -> None:
     """With a slow ratio; without one slowness means nothing."""
-    for ratio, state in ((0.5, State.OPEN), (None, State.CLOSED)):
+    for ratio, state in ((0.5, State.OPEN), (0.75, State.CLOSED), (None, State.CLOSED)):
         subject = breaker(slow_ratio=ratio)
         for slow in (False, False, True, True):
             attempt(subject, SUCCESS, 0.0, slow=slow)
@@ -196,6 +209,14 @@ def test_with_a_hint_less_evidence_of_its_own_is_enough(verdicts: list[Verdict],
     for verdict in verdicts:
         attempt(subject, verdict, 1.0, hinted=hinted)
     assert subject.state is state
+
+
+def test_two_failures_at_least_confirm_a_hint() -> None:
+    """However small the minimum is."""
+    subject = breaker()
+    for state in (State.CLOSED, State.OPEN):
+        attempt(subject, FAILURE, 0.0, hinted=True)
+        assert subject.state is state
 
 
 def test_successes_of_long_ago_do_not_contradict_a_hint() -> None:
@@ -248,13 +269,19 @@ def test_a_probe_may_say_for_how_long_it_stays_open() -> None:
 
 
 def test_unless_told_otherwise() -> None:
-    """Half of twenty attempts open it, for five seconds; two probes close it."""
+    """Half of twenty attempts in half a minute open it, for five seconds and then up to thirty; two probes close it."""
     subject = Breaker()
+    for _ in range(2):
+        attempt(subject, FAILURE, 0.0)  # Half a minute ago: they do not count.
     for number in range(20):
         assert subject.state is State.CLOSED
-        attempt(subject, FAILURE if number % 2 else SUCCESS, 0.0)
-    assert subject.retry_after(0.0) == 5.0
-    assert [subject.enter(5.0) is None for _ in range(3)] == [False, False, True]
+        attempt(subject, FAILURE if number % 2 else SUCCESS, 30.0)
+    assert subject.retry_after(30.0) == 5.0
+    assert [subject.enter(35.0) is None for _ in range(3)] == [False, False, True]
+    subject.leave(subject.generation, FAILURE, 35.0)
+    for now, cooldown in ((45.0, 20.0), (65.0, 30.0), (95.0, 30.0)):
+        assert attempt(subject, FAILURE, now)
+        assert subject.retry_after(now) == cooldown
 
 
 def test_half_open_and_full_it_asks_for_a_second_at_most() -> None:
@@ -301,8 +328,14 @@ def test_it_can_be_held_by_hand() -> None:
     subject.force("closed", 0.0)
     for _ in range(100):
         assert attempt(subject, FAILURE, 0.0)
+    assert subject.counts(0.0) == (100, 100, 0)
     subject.force(None, 0.0)
     assert (subject.state, subject.counts(0.0)) == (State.CLOSED, (0, 0, 0))
+    for _ in range(4):
+        attempt(subject, FAILURE, 0.0)
+    assert (subject.counts(0.0), subject.retry_after(0.0)) == ((4, 4, 0), 5.0)
+    subject.force("closed", 0.0)
+    assert subject.counts(0.0) == (0, 0, 0)
     with pytest.raises(ValueError, match="state must be"):
         subject.force("half_open", 0.0)
 

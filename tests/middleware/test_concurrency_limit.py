@@ -1,6 +1,7 @@
 """ConcurrencyLimit on a bare session against a real server on loopback, on virtual time."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
@@ -109,7 +110,7 @@ async def test_cancelled_anywhere_no_place_is_lost(peer: Peer) -> None:
 async def test_the_wait_is_booked(peer: Peer) -> None:
     """As time in the queue, in the call's own account."""
     Busy(peer)
-    waits: list[dict[str, float]] = []
+    waits: list[Mapping[str, float]] = []
 
     async def watch(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         call = joined()

@@ -112,6 +112,12 @@ def test_a_secret_within_another_leaves_no_rest_of_it() -> None:
     )
 
 
+@pytest.mark.parametrize("blank", [" ", "  ", "\t"])
+def test_the_blanks_after_a_scheme_are_no_part_of_the_secret(blank: str) -> None:
+    """However it was written, the word is hidden where it stands alone."""
+    assert "key-123456" in secrets_of({"Authorization": f"Bearer{blank}key-123456"})
+
+
 def test_a_secret_that_no_charset_has_hides_the_others_still() -> None:
     """A lone surrogate raises nothing."""
     assert without(b"key-123456", ["a\ud800b-12345", "key-123456"]) == b"[hidden]"

@@ -87,7 +87,16 @@ def test_a_clock_that_steps_back_loses_nothing() -> None:
     rolling = Rolling(10.0, 10)
     rolling.add(100.0)
     rolling.add(50.0)
-    assert rolling.sum(100.0) == 2
+    rolling.add(99.0)
+    assert (rolling.sum(100.0), rolling.sum(100.6), rolling.sum(110.0)) == (3, 3, 0)
+
+
+def test_nothing_is_lost_where_a_slice_ends() -> None:
+    """Three times 0.7 s is a little less than 2.1 s in binary: what comes then counts too, and once."""
+    rolling = Rolling(7.0, 10)
+    for now in (1.5, 3 * 0.7, 3 * 0.7):
+        rolling.add(now)
+    assert rolling.sum(2.2) == 3
 
 
 @pytest.mark.parametrize(

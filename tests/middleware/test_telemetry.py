@@ -117,7 +117,7 @@ async def test_a_cancelled_attempt_ends_its_spans(peer: Peer, seen: Collector) -
 
     peer.handler = handler
     async with client_of(peer, seen) as client:
-        task = asyncio.ensure_future(client.perform(client.get("/x"), "GET", "/x", buffered=True))
+        task = asyncio.create_task(client.get("/x"))
         await arrived.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -6,7 +6,7 @@ A line that the checkers must refuse carries an ignore; one that either of them 
 
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, assert_type
 
 import aiohttp
@@ -154,7 +154,7 @@ async def the_call_and_its_errors(client: ApiClient) -> None:
     assert_type(call.deadline, float | None)
     assert_type(call.remaining(), float)
     assert_type(call.attempts, int)
-    assert_type(call.waits, dict[str, float])
+    assert_type(call.waits, Mapping[str, float])
     assert_type(call.extra, dict[Any, Any])
     try:
         await client.get("/ping")

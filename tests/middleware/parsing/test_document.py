@@ -37,11 +37,17 @@ def code(document: dict[str, Any]) -> str | None:
         ({"code": 404, "status": "NOT_FOUND"}, "NOT_FOUND"),
         ({"code": 1007, "type": "T"}, "1007"),
         ({"code": 404}, "404"),
+        ({"code": 99, "type": "T"}, "99"),
+        ({"code": 100, "type": "T"}, "T"),
+        ({"code": 599, "type": "T"}, "T"),
+        ({"code": 600, "type": "T"}, "600"),
         ({"type": "T", "title": "x"}, None),
         ({"error": {"code": "inner"}, "code": "outer"}, "inner"),
         ({"code": "outer", "errors": [{"code": "item"}]}, "outer"),
         ({"errors": [{"code": "item"}]}, "item"),
         ({"__type": "ns#Throttled"}, "Throttled"),
+        ({"__type": "Throttled"}, "Throttled"),
+        ({"__type": "ns#" + "T" * 200}, "T" * 125 + "..."),
         ({"__type": ""}, None),
     ],
 )
@@ -88,6 +94,7 @@ def test_which_status_the_body_states(document: dict[str, Any], expected: int | 
         ({"traceId": {"traceId": "t"}}, "t"),
         ({"traceId": "t\n"}, "t"),
         ({"traceId": "a\nb"}, "a\\nb"),
+        ({"traceId": "t" * 200}, "t" * 125 + "..."),
     ],
 )
 def test_the_trace_id_is_found_wherever_it_is(document: dict[str, Any], expected: str | None) -> None:
@@ -106,6 +113,8 @@ ERRORS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"errors": []}, ()),
     ({"errors": "text"}, ("text",)),
     ({"a": ["x"], "b": "y"}, ()),
+    ({"errors": {"f": ["a"] * 15, "g": ["b"] * 15}}, ("f: a",) * 15 + ("g: b",) * 5),
+    ({"f": ["a"] * 15, "g": ["b"] * 15}, ("f: a",) * 15 + ("g: b",) * 5),
     ({"error": {"details": [{"message": "m"}]}}, ("m",)),
     ({"errors": [{"field": "f" * 200, "message": "m" * 600}]}, ("f" * 128 + ": " + "m" * 367 + "...",)),
 ]
@@ -139,6 +148,8 @@ def test_only_a_bounded_part_of_a_wide_document_is_looked_at() -> None:
     empty: list[dict[str, str]] = [{}] * 64
     assert trace_id({"a": [*empty, {"traceId": "t"}]}) is None
     assert trace_id({**{f"k{i}": empty for i in range(9)}, "z": [{"traceId": "t"}]}) is None
+    copied: Any = extensions({"a": wide}, problem=False)["a"]
+    assert len(copied) == 64
     lists = {"a": [[[1] * 64] * 64] * 64}
 
     def containers(value: Any) -> int:

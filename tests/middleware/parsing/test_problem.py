@@ -106,6 +106,17 @@ def test_type_and_instance_mean_something_in_a_problem_only() -> None:
     assert (problem.type, problem.instance, problem.extensions) == ("t", "/i", {})
 
 
+def test_a_plain_text_is_the_message_to_the_letter() -> None:
+    """Its first one too."""
+    assert read_problem(b"X-Api-Key is missing", TEXT).message == "X-Api-Key is missing"
+
+
+def test_details_that_are_a_text_are_the_detail() -> None:
+    """Some servers write it so."""
+    problem = read_problem(b'{"message": "Not allowed", "details": "The plan has no exports"}')
+    assert (problem.message, problem.detail) == ("Not allowed", "The plan has no exports")
+
+
 def test_a_form_has_at_most_64_fields() -> None:
     """What has more is a text."""
     form = "application/x-www-form-urlencoded"

@@ -67,6 +67,7 @@ def read(headers: dict[str, str] | list[tuple[str, str]], wall: float = WALL) ->
         ("Rate limit reached on requests per day. Limit: 200 / day.", 200, 86_400.0),
         ("1 request(s) per 1 second", 1, 1.0),
         ("maximum admitted 999999999999 per 1s", MAX_LIMIT, 1.0),
+        ("maximum admitted 5000 per 1 year.", 5000, YEAR),
     ],
 )
 def test_a_limit_is_read_from_the_text_of_an_error(text: str, limit: int, period: float) -> None:
@@ -158,7 +159,21 @@ ANCRL = {
             {"RateLimit": '"b";r=9000;t=1, "n";r=3;t=1', "RateLimit-Policy": '"b";q=10000;w=1;qu="content-bytes", "n";q=5;w=1;qu="requests"'},
             [quota("draft-8", 5, 1.0, remaining=3, reset=1.0, name="n")],
         ),
+        (
+            {"RateLimit": '"a";r=4;t=1', "RateLimit-Policy": '"a";q=5;w=1', "RateLimit-Limit": "5", "RateLimit-Remaining": "4"},
+            [quota("draft-8", 5, 1.0, remaining=4, reset=1.0, name="a")],
+        ),
+        ({"RateLimit": '"a";r=4;t=1', "RateLimit-Policy": "5;w=1"}, [quota("draft-6", 5, 1.0), quota("draft-8", remaining=4, reset=1.0, name="a")]),
         # Draft 7.
+        ({"RateLimit": "limit=5, remaining=0"}, [quota("draft-7", 5, remaining=0)]),
+        (
+            {"RateLimit": "limit=100, remaining=50, reset=30", "RateLimit-Policy": "5;w=1"},
+            [quota("draft-7", 5, 1.0), quota("draft-7", 100, remaining=50, reset=30.0)],
+        ),
+        (
+            {"RateLimit": "limit=5, remaining=4, reset=1", "RateLimit-Policy": '"b";q=10000;w=1;qu="content-bytes", 5;w=1'},
+            [quota("draft-7", 5, 1.0, remaining=4, reset=1.0)],
+        ),
         ({"RateLimit": "limit=5, remaining=0, reset=1"}, [quota("draft-7", 5, remaining=0, reset=1.0)]),
         ({"RateLimit": "limit=5, remaining=4, reset=1", "RateLimit-Policy": "5;w=1"}, [quota("draft-7", 5, 1.0, remaining=4, reset=1.0)]),
         (
@@ -194,6 +209,7 @@ ANCRL = {
         ({"X-RateLimit-Remaining": "599.0", "X-RateLimit-Reset": "345"}, [quota("x-ratelimit", remaining=599, reset=345.0)]),
         ({"X-RateLimit-Limit": "5/1s"}, [quota("x-ratelimit", 5, 1.0)]),
         ({"X-RateLimit-Limit": '10, 10;w=1;name="x"', "X-RateLimit-Remaining": "9"}, [quota("x-ratelimit", 10, 1.0, remaining=9)]),
+        ({"X-RateLimit-Limit": "10, 10;w=1, 50;w=60", "X-RateLimit-Remaining": "9"}, [quota("x-ratelimit", 10, 1.0, remaining=9), quota("x-ratelimit", 50, 60.0)]),
         (
             {"X-RateLimit-Limit": "5000", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1795341660", "X-RateLimit-Resource": "core"},
             [quota("x-ratelimit", 5000, remaining=0, reset=60.0, name="core")],
@@ -231,6 +247,12 @@ ANCRL = {
             {"RateLimit": '"a";r=1;pk="u1", "a";r=2;pk="u2"', "RateLimit-Policy": '"a";q=5;w=1'},
             [quota("draft-8", 5, 1.0, remaining=1, name="a", partition="u1"), quota("draft-8", 5, 1.0, remaining=2, name="a", partition="u2")],
         ),
+        (
+            {"RateLimit-Policy": '"a";q=5;w=1', "X-RateLimit-Limit": "5", "X-RateLimit-Remaining": "4"},
+            [quota("draft-8", 5, 1.0, remaining=4, name="a")],
+        ),
+        # One that says nothing beside one that does.
+        ({"RateLimit-Limit": "unlimited", "X-RateLimit-Limit": "5"}, [quota("x-ratelimit", 5)]),
         # Several that are alike and yet not one.
         ({"RateLimit-Policy": '"a";q=5;w=1, "b";q=5;w=1'}, [quota("draft-8", 5, 1.0, name="a"), quota("draft-8", 5, 1.0, name="b")]),
         ({"RateLimit-Policy": "5;w=1, 5;w=60, 5;w=1"}, [quota("draft-6", 5, 1.0), quota("draft-6", 5, 60.0)]),
@@ -313,6 +335,7 @@ def test_repeated_fields_are_one_list() -> None:
         quota("draft-8", 9, 60.0, name="b"),
     ]
     assert read([("X-RateLimit-Remaining", "4"), ("X-RateLimit-Remaining", "3")]) == [quota("x-ratelimit", remaining=3)]
+    assert read([("X-RateLimit-Limit", "9"), ("X-RateLimit-Limit", "5")]) == [quota("x-ratelimit", 5)]
 
 
 @pytest.mark.parametrize(

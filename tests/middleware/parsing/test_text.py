@@ -78,6 +78,7 @@ def test_bytes_are_decoded_whatever_they_claim(body: bytes, content_type: str, t
 def test_a_cut_body_loses_its_broken_last_character_only() -> None:
     """Said to be cut, it is still UTF-8; not said, the last byte counts."""
     assert decoded(b"caf\xc3\xa9 \xc3", cut=True) == "caf\u00e9 "
+    assert decoded("caf\u00e9 \U0001f600".encode()[:-1], cut=True) == "caf\u00e9 "
     assert decoded(b"caf\xc3\xa9 \xc3") == "caf\u00c3\u00a9 \u00c3"
     assert decoded(b"\xe9" + b" " * 10, cut=True) == "\u00e9" + " " * 10
 
