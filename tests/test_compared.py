@@ -6,7 +6,9 @@ They come with the extra ``bench``; without it there is nothing to show.
 import asyncio
 import contextlib
 import gc
+import gzip
 import inspect
+import random
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,6 +16,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+
+from apiclient import ApiClient
+from apiclient.errors import ResponseBroken
 
 for name in ("aiohttp_retry", "aiolimiter", "azure.core", "httpx", "httpx_retries"):
     pytest.importorskip(name)
@@ -39,11 +44,12 @@ class Origin:
         self.headers: dict[str, str] = {}
         self.times: list[float] = []
         self.sizes: list[int] = []
+        self.body = b"x" * 2_000_000
 
     async def answer(self, request: web.Request) -> web.Response:
         self.sizes.append(len(await request.read()))
         self.times.append(asyncio.get_running_loop().time())
-        return web.Response(status=self.status, headers=self.headers, body=b"x" * 2_000_000)
+        return web.Response(status=self.status, headers=self.headers, body=self.body)
 
 
 @pytest.fixture
@@ -85,6 +91,21 @@ async def test_aiohttp_retry_keeps_the_connection_of_what_it_discards(origin: tu
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(60), client.get(url):
                 pass
+
+
+async def test_others_take_a_gzip_that_breaks_off_for_whole(origin: tuple[Origin, str]) -> None:
+    """Half of the text, and no word that the other half is missing; here it is an error."""
+    seen, url = origin
+    packed = gzip.compress(random.Random(1).randbytes(1000))
+    seen.status, seen.headers, seen.body = 200, {"Content-Encoding": "gzip"}, packed[:500]
+    async with RetryClient() as client, client.get(url) as response:
+        assert 0 < len(await response.read()) < 1000
+    answer = httpx.Response(200, headers=seen.headers, content=seen.body)
+    async with httpx.AsyncClient(transport=httpx.MockTransport(lambda _: answer)) as other:
+        assert 0 < len((await other.get(url)).content) < 1000
+    async with ApiClient(url, timeout=1.0) as ours:
+        with pytest.raises(ResponseBroken):
+            await ours.get("/")
 
 
 async def test_aiolimiter_lets_more_than_the_rate_through_in_its_first_window() -> None:

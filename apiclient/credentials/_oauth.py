@@ -262,8 +262,8 @@ class OAuthCredential:
         text = await self._store.load(key)
         stored = Record.parse(text)
         if self._used_up and text is not None and stored == Record():
-            reason = f"what {self._store!r} has of it cannot be read; use the program that wrote it, or sign in again"
-            return Unavailable(reason, temporary=False)
+            remedy = "use the program and keys that wrote it, or sign in again"
+            return Unavailable(f"what {self._store!r} has of it cannot be read; {remedy}", temporary=False)
         record = self._known.latest(stored)
         if record is not stored:
             await self._save(key, record, tenure.lease)

@@ -85,7 +85,7 @@ class RedisTokenStore:
         return f"RedisTokenStore({self._server!r}, encrypted={self._fernet is not None})"
 
     async def load(self, key: str) -> str | None:
-        """Return what was saved last under *key*, or None; also None where it was encrypted with another key."""
+        """Return what was saved last under *key*, or None; empty text where none of the keys opens it."""
         name = self._name(key)
         kept = await self._server.run(lambda client: client.get(name), patience=self._patience)
         if kept is None:
@@ -97,8 +97,8 @@ class RedisTokenStore:
             # Bound to its name: what one key holds cannot be passed off as another's.
             owner, _, text = self._fernet.decrypt(text).partition(b"\n")
         except self._broken:
-            return None
-        return text.decode() if owner == name.encode() else None
+            return ""
+        return text.decode() if owner == name.encode() else ""
 
     async def acquire(self, key: str, seconds: float) -> str | None:
         """Return a lease on *key* for *seconds*, or None where another holds it."""

@@ -15,7 +15,10 @@ class TokenStore(Protocol):
     """
 
     async def load(self, key: str) -> str | None:
-        """Return what was saved last under *key*, or None."""
+        """Return what was saved last under *key*, or None; empty text where that is there and cannot be read.
+
+        To take what cannot be read for nothing would let a refresh token that is used up be used again.
+        """
         ...
 
     async def acquire(self, key: str, seconds: float) -> str | None:

@@ -177,15 +177,16 @@ async def test_a_lost_lease_does_not_lose_the_rotated_token() -> None:
         assert [form["refresh_token"] for form in authority.forms] == ["refresh-0", "refresh-1"]
 
 
-async def test_a_record_that_cannot_be_read_is_no_reason_to_use_the_first_token_again() -> None:
+@pytest.mark.parametrize("record", ['{"version": 2}', ""], ids=["later version", "no key opens it"])
+async def test_a_record_that_cannot_be_read_is_no_reason_to_use_the_first_token_again(record: str) -> None:
     """It may be of a later program: to ask with what that has used up would revoke the grant for both."""
     async with Authority() as authority:
         store = Mute()
         store.mute = False
         await rotating(authority, store=store).token()
-        store.lose('{"version": 2}')
+        store.lose(record)
         with pytest.raises(
-            TokenUnavailable, match="cannot be read; use the program that wrote it, or sign in"
+            TokenUnavailable, match="cannot be read; use the program and keys that wrote it, or sign in"
         ) as caught:
             await rotating(authority, store=store).token()
         assert not caught.value.recoverable

@@ -237,7 +237,7 @@ async def test_the_file_reads_well(tmp_path: Path, open_session: OpenSession) ->
         path = tmp_path / f"{number}.json"
         cassette = Cassette(path, mode="record")
         await open_session(cassette, transport).post(
-            "http://a.test/x?b=2&a=1&a=0", json={"q": 1}, headers={"User-Agent": "t"}
+            "http://a.test/x?b=2&a=1&a=0", json={"q": 1}, headers={"User-Agent": "t", "Accept-Encoding": "gzip"}
         )
         cassette.save()
         texts.append(path.read_text(encoding="utf-8"))
@@ -256,7 +256,7 @@ async def test_the_file_reads_well(tmp_path: Path, open_session: OpenSession) ->
                         "Host": "a.test",
                         "User-Agent": "t",
                         "Accept": "*/*",
-                        "Accept-Encoding": "gzip, deflate",
+                        "Accept-Encoding": "gzip",
                         "Content-Length": "8",
                         "Content-Type": "application/json",
                     },
