@@ -1,18 +1,37 @@
-"""The parts that a client is given, checked before it is made of them."""
+"""The parts that a client is given, checked, and made a chain of."""
 
-from apiclient.middleware import Authorize
+from apiclient.middleware import Authorize, CircuitBreaker, RateLimit
+from apiclient.middleware.credential import Credential
 from apiclient.outbox import Outbox
-from apiclient.pipeline import Pipeline
+from apiclient.pipeline import Pipeline, default_pipeline
 from apiclient.shared import Redis
 
 
-def check_parts(*, credentials: object, pipeline: object, outbox: object, shared: object) -> None:
-    """Check that each part is of its kind, and that none of them would go unused.
+def pipeline_of(
+    pipeline: Pipeline | None,
+    *,
+    credentials: Credential | None,
+    timeout: float,
+    outbox: Outbox | None,
+    shared: Redis | None,
+) -> Pipeline:
+    """Return *pipeline*, or the default one for the other parts.
 
     Raises:
-        TypeError: ``pipeline``, ``outbox`` or ``shared`` is something else.
-        ValueError: One is given beside a pipeline that does not use it.
+        TypeError: A part is something else.
+        ValueError: A part is given beside a pipeline that does not use it.
     """
+    _check(credentials=credentials, pipeline=pipeline, outbox=outbox, shared=shared)
+    if pipeline is not None:
+        return pipeline
+    chain = default_pipeline(credentials=credentials, timeout=timeout, outbox=outbox)
+    if shared is None:
+        return chain
+    chain = chain.replace(RateLimit, RateLimit(store=shared.quotas))
+    return chain.replace(CircuitBreaker, CircuitBreaker(hints=shared.hints)) if shared.breaker_hints else chain
+
+
+def _check(*, credentials: object, pipeline: object, outbox: object, shared: object) -> None:
     if pipeline is not None and not isinstance(pipeline, Pipeline):
         raise TypeError(
             f"pipeline must be a Pipeline, got {type(pipeline).__name__}; write Pipeline([...]) or default_pipeline()"

@@ -12,12 +12,12 @@ from yarl import URL
 
 from apiclient._caller import PendingCall
 from apiclient._follow import follow
-from apiclient._parts import check_parts
+from apiclient._parts import pipeline_of
 from apiclient._session import check_encrypted, check_transport, open_session
 from apiclient._target import Targets, base_of, checked_headers
 from apiclient._watch import Watch
 from apiclient.batch import BatchResult, Request, run_batch
-from apiclient.middleware import Alert, CircuitBreaker, Defer, RateLimit, Retry
+from apiclient.middleware import Alert, Defer, Retry
 from apiclient.middleware._body import cap, read_in_time
 from apiclient.middleware._call import CALL, Call
 from apiclient.middleware._clock import clock_of
@@ -31,7 +31,7 @@ from apiclient.options import CallOptions, DeferOptions, check_timeout, specify
 from apiclient.outbox import Outbox, Ticket
 from apiclient.outbox._calls import postponed, resumed
 from apiclient.pagination import Next, by_link, run_paginate
-from apiclient.pipeline import Pipeline, default_pipeline
+from apiclient.pipeline import Pipeline
 from apiclient.redirects import REDIRECTS, SAME_ORIGIN, Redirects
 from apiclient.shared import Redis
 from apiclient.stats import ClientStats
@@ -110,29 +110,14 @@ class ApiClient:
             raise ValueError(f"max_body must be at least 1 byte, got {max_body!r}")
         if connections < 1:
             raise ValueError(f"connections must be at least 1, got {connections!r}")
-        check_parts(credentials=credentials, pipeline=pipeline, outbox=outbox, shared=shared)
         self._base = base_of(base_url)
         self._origin = self._base.origin()
         self._targets = Targets(self._base, Templates(endpoints))
-        self._pipeline = (
-            pipeline
-            if pipeline is not None
-            else default_pipeline(credentials=credentials, timeout=timeout, outbox=outbox)
-        )
-        if shared is not None:
-            self._pipeline = self._pipeline.replace(RateLimit, RateLimit(store=shared.quotas))
-            if shared.breaker_hints:
-                self._pipeline = self._pipeline.replace(CircuitBreaker, CircuitBreaker(hints=shared.hints))
-            shared.attach()
-            share = getattr(credentials, "share", None)
-            if share is not None:
-                share(shared.tokens)
-        self._shared = shared
+        self._pipeline = pipeline_of(pipeline, credentials=credentials, timeout=timeout, outbox=outbox, shared=shared)
         self._chain = (self._pipeline,)
         self._outbox = outbox
+        self._shared = shared
         self._credentials: Any = credentials
-        if outbox is not None:
-            outbox.attach(self)
         self._session = session
         self._owns_session = session is None
         self._timeout = timeout
@@ -149,6 +134,13 @@ class ApiClient:
         self._debug = debug
         self.watch = Watch(str(self._base), self._pipeline, outbox, debug=debug)
         self._closed = False
+        if outbox is not None:
+            outbox.attach(self)
+        if shared is not None:
+            shared.attach()
+            share = getattr(credentials, "share", None)
+            if share is not None:
+                share(shared.tokens)
 
     def __repr__(self) -> str:
         return f"ApiClient({str(self._base)!r}, {len(self._pipeline)} middlewares)"
