@@ -228,5 +228,5 @@ def extensions(doc: Mapping[str, object], *, problem: bool) -> dict[str, object]
         members = islice(cast("dict[str, object]", value).items(), MEMBERS)
         return {one_line(name, LONGEST_NAME): copy(each, depth + 1) for name, each in members}
 
-    others = {name: value for name, value in islice(doc.items(), MEMBERS) if not problem or name not in _RFC}
+    others = {name: value for name, value in doc.items() if not problem or name not in _RFC}
     return cast("dict[str, object]", copy(others, 0))

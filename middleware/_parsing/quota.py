@@ -77,7 +77,7 @@ _SIGNS: Final = (
     *_X_RATE_LIMIT[:2],
     _REQUESTS[0],
     _SHOPIFY,
-    *(limit for limit, _, _ in _KONG[:4]),
+    *(limit for limit, _, _ in _KONG),
 )
 
 
@@ -288,7 +288,7 @@ def _x_ratelimit(fields: Fields, now: _Now) -> Iterator[Quota]:
         state = state._replace(limit=_whole(limits[0].value))
         policies = _policies([limit for limit in limits if limit.params])
     for quota in _bound(policies, state, "x-ratelimit"):
-        yield quota._replace(name=name if quota.name is None else quota.name)
+        yield quota._replace(name=name)
 
 
 def _x_rate_limit(fields: Fields, now: _Now) -> Iterator[Quota]:

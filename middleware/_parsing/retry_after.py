@@ -75,7 +75,7 @@ def moment(text: str) -> float | None:
     A date without a zone is UTC. None where *text* is neither, or longer than 128 characters.
     """
     text = text.strip()
-    return _moment(text) if 8 <= len(text) <= _LONGEST_FIELD and text.isascii() else None
+    return _moment(text) if len(text) <= _LONGEST_FIELD and text.isascii() else None
 
 
 @lru_cache(maxsize=64)  # The same Date comes with every response of one second.

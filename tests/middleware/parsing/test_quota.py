@@ -228,6 +228,7 @@ ANCRL = {
             [quota("kong", 5, 1.0, remaining=4, reset=1.0), quota("kong", 100, 3600.0, remaining=99)],
         ),
         ({"X-RateLimit-Limit-Minute": "7", "X-RateLimit-Remaining-Minute": "3"}, [quota("kong", 7, 60.0, remaining=3)]),
+        ({"X-RateLimit-Limit-Month": "7", "X-RateLimit-Remaining-Month": "3"}, [quota("kong", 7, 2_592_000.0, remaining=3)]),
         (
             {"X-RateLimit-Limit-Requests": "60", "X-RateLimit-Remaining-Requests": "59", "X-RateLimit-Reset-Requests": "1s", "X-RateLimit-Limit-Tokens": "150000"},
             [quota("requests", 60, remaining=59, reset=1.0)],
