@@ -99,7 +99,13 @@ PENDING = """
         FROM items INDEXED BY lanes WHERE state = 0 AND ordered = 1 AND blocked = 1
     ) GROUP BY origin, endpoint
 """
-LATEST = "SELECT max(created) FROM items INDEXED BY claimable WHERE state = 0 AND blocked = 0"
+LATEST = """
+    SELECT max(created) FROM (
+        SELECT created FROM items INDEXED BY claimable WHERE state = 0 AND blocked = 0
+        UNION ALL
+        SELECT created FROM items INDEXED BY lanes WHERE state = 0 AND ordered = 1 AND blocked = 1
+    )
+"""
 ALL_DUE = "UPDATE items SET due = ? WHERE state = 0 AND due > ?"
 
 

@@ -396,6 +396,22 @@ async def test_the_clock_was_ahead_when_the_file_was_written(tmp_path: Path) -> 
     await again.aclose()
 
 
+async def test_the_clock_was_ahead_when_what_waits_for_another_was_written(tmp_path: Path) -> None:
+    """The item behind tells that the clock was ahead, though the one in front was stored before."""
+    clock = Clock()
+    store = SqliteOutboxStore(tmp_path / "outbox.db", now=clock)
+    await store.put(Draft("front", intent(), ordered=True))
+    clock.now += 86_400.0
+    (entry,) = await store.claim(ORIGIN, limit=1, seconds=60)
+    await store.retry_at("front", str(entry.lease), 5.0, error="503")
+    await store.put(Draft("behind", intent(), ordered=True))
+    await store.aclose()
+    clock.now -= 86_400.0
+    again = SqliteOutboxStore(tmp_path / "outbox.db", now=clock)
+    assert [entry.id for entry in await again.claim(ORIGIN, limit=9, seconds=60)] == ["front"]
+    await again.aclose()
+
+
 def test_the_repr_says_where() -> None:
     """A path is what a person looks for."""
     assert repr(SqliteOutboxStore("outbox.db")) == "SqliteOutboxStore('outbox.db')"
