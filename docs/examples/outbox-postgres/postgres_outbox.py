@@ -61,15 +61,17 @@ _PUT = """
 """
 # SKIP LOCKED: what another claimant is just taking is not waited for. A row that it has taken meanwhile is looked at
 # again once locked, and is not due any more. Of an ordered endpoint only the oldest that is pending can be taken.
+# Materialized: a plan that asked for the rows once for each that it updates would take more than the limit.
 _CLAIM = """
-    UPDATE {table} SET lease = %(lease)s, due = %(at)s + %(seconds)s, attempts = attempts + 1
-    WHERE number IN (
+    WITH next AS MATERIALIZED (
         SELECT number FROM {table} AS item
         WHERE state = 'pending' AND origin = %(origin)s AND due <= %(at)s AND endpoint <> ALL (%(skip)s)
         AND NOT (ordered AND EXISTS (
             SELECT 1 FROM {table} AS older WHERE older.state = 'pending' AND older.ordered
             AND older.origin = item.origin AND older.endpoint = item.endpoint AND older.number < item.number))
         ORDER BY due, number LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+    UPDATE {table} SET lease = %(lease)s, due = %(at)s + %(seconds)s, attempts = attempts + 1
+    WHERE number IN (SELECT number FROM next)
     RETURNING {columns}, expires <= %(at)s
 """
 _ALL_DUE = "UPDATE {table} SET due = %(at)s WHERE state = 'pending' AND due > %(at)s"
